@@ -95,14 +95,16 @@ def find_candidates(points: Iterable[Points], shapes: Sequence[Shape], *, meter:
     cells = _build_cells(table)
     found: list[Candidate] = []
     begin = 0
-    while begin < len(shapes):
-        end = int(np.searchsorted(table.ends, table.ends[begin] + BLOCK_POINTS, side="right")) - 1
-        end = min(max(end, begin + 1), len(shapes))
-        for part in _check_images(begin, end, table=table, cells=cells):
-            found += part
-            meter.update(min(THREAD_IMAGES, end - begin))
-            begin = min(begin + THREAD_IMAGES, end)
-        found = _keep_best(found)  # what is not among the best of some is not among the best of all
+    # One pool for all blocks: what threads have freed is seldom given back when they end.
+    with ThreadPoolExecutor(count_threads()) as pool:
+        while begin < len(shapes):
+            end = int(np.searchsorted(table.ends, table.ends[begin] + BLOCK_POINTS, side="right")) - 1
+            end = min(max(end, begin + 1), len(shapes))
+            for part in _check_images(begin, end, table=table, cells=cells, pool=pool):
+                found += part
+                meter.update(min(THREAD_IMAGES, end - begin))
+                begin = min(begin + THREAD_IMAGES, end)
+            found = _keep_best(found)  # what is not among the best of some is not among the best of all
     return found
 
 
@@ -176,16 +178,17 @@ def _list_members(cell_of: NDArray[np.uint16], *, n_cells: int) -> list[Members]
     return np.split(members, ends)[:n_cells]
 
 
-def _check_images(begin: int, end: int, *, table: _Table, cells: _Cells) -> Iterator[list[Candidate]]:
+def _check_images(
+    begin: int, end: int, *, table: _Table, cells: _Cells, pool: ThreadPoolExecutor
+) -> Iterator[list[Candidate]]:
     """Yield the candidates whose first pictures lie in a block of pictures, for THREAD_IMAGES of them at a time."""
-    matches = _match_codes(table, cells, begin=int(table.ends[begin]), end=int(table.ends[end]))
+    matches = _match_codes(table, cells, begin=int(table.ends[begin]), end=int(table.ends[end]), pool=pool)
     limits = table.ends[[*range(begin, end, THREAD_IMAGES), end]] << 32
     parts = np.split(matches, np.searchsorted(matches, limits[1:-1]))
-    with ThreadPoolExecutor(count_threads()) as pool:
-        yield from pool.map(partial(_check_block, table=table), parts)
+    yield from pool.map(partial(_check_block, table=table), parts)
 
 
-def _match_codes(table: _Table, cells: _Cells, *, begin: int, end: int) -> Indices:
+def _match_codes(table: _Table, cells: _Cells, *, begin: int, end: int, pool: ThreadPoolExecutor) -> Indices:
     """Return the matches of these points with later ones, of other pictures, sorted.
 
     Blocks of points must come in their order: a point has at most MAX_NEIGHBOURS matches in a cell, the earliest.
@@ -203,8 +206,7 @@ def _match_codes(table: _Table, cells: _Cells, *, begin: int, end: int) -> Indic
         of_later = _match_cell(probing[last_probing:], inside[first:last], table=table, cells=cells)
         return np.concatenate((of_block, of_later))
 
-    with ThreadPoolExecutor(count_threads()) as pool:
-        matches = np.concatenate((np.empty(0, dtype=np.int64), *pool.map(match, range(len(cells.members)))))
+    matches = np.concatenate((np.empty(0, dtype=np.int64), *pool.map(match, range(len(cells.members)))))
     matches.sort()
     is_first: NDArray[np.bool_] = np.append(True, matches[1:] != matches[:-1])[: len(matches)]
     return np.compress(is_first, matches)
