@@ -57,21 +57,11 @@ def check_close(found: list[np.ndarray], wanted: list[Any]) -> None:
 
 
 @pytest.mark.usefixtures("cache")
-@pytest.mark.parametrize(
-    "name",
-    [
-        "tiny",
-        "mobilenet_v2",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("vgg16", "resnet50", "efficientnet_b0", "densenet121", "convnext_tiny")
-        ),
-    ],
-)
-def test_every_backbone_gives_tensorflow_s_numbers(name: str) -> None:
-    tile_px = 64 if name == "convnext_tiny" else 32  # with less its maps are 1 x 1 px, and the conversion is wrong
-    tensorflow, onnxruntime = compile_both(build(name, tile_px=tile_px), name=name, batch_size=2)
-    tiles = draw_tiles(2, size_px=tile_px)
+@pytest.mark.parametrize("name", ["tiny", "mobilenet_v2"])
+def test_a_trunk_gives_tensorflow_s_numbers(name: str) -> None:
+    """Here of two; `test_served_graphs` converts the trunk of every backbone, and compares it in the same way."""
+    tensorflow, onnxruntime = compile_both(build(name, tile_px=32), name=name, batch_size=2)
+    tiles = draw_tiles(2, size_px=32)
     check_close(onnxruntime(tiles), tensorflow(tiles))
 
 
@@ -91,11 +81,6 @@ def test_a_graph_that_gives_other_numbers_is_refused(
     monkeypatch.setattr(engine, "OnnxFunction", lambda *_, **__: lambda *_, **__: [np.full((2, 2, 2), 2 + 1e-6)])
     get_graph(file, convert=convert_double)
     assert file.exists()
-
-
-def test_no_backbone_is_left_out() -> None:
-    (mark,) = [mark for mark in test_every_backbone_gives_tensorflow_s_numbers.pytestmark if mark.name == "parametrize"]
-    assert {str(getattr(one, "values", (one,))[0]) for one in mark.args[1]} == set(BACKBONES)
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -17,6 +17,7 @@ from sem_search.transfer.gradcam import compute_heat_maps
 from sem_search.transfer.names import BACKBONE_NAMES, TINY
 from sem_search.transfer.served_graphs import convert_network
 from sem_search.transfer.trunk import Computation, set_computation
+from tests.transfer.test_engine import check_close
 
 N_CLASSES = 4
 N_HEADS = 2
@@ -71,6 +72,7 @@ def compare_with_keras(name: str) -> None:
     tiles = np.random.default_rng(0).random((3, tile_px, tile_px), dtype=np.float32)
     run = ensemble.run(tiles)
     features = [np.asarray(tensor) for tensor in keras.tree.flatten(cut.trunk(get_backbone(name).preprocess(tiles)))]
+    check_close(run.features, features)
     np.testing.assert_allclose(run.embeddings, embed_stored_features(features), rtol=1e-4, atol=1e-5)
     for index, some in enumerate(weights):
         head.set_weights(some)
