@@ -121,7 +121,6 @@ def memory(*, threads: int, backbone: str) -> Figures:
 @click.option("--workers", "counts", multiple=True, default=(1, 2), show_default=True, help="Of one thread each.")
 @click.option("--backbone", default="mobilenet_v2", show_default=True)
 @click.option("--weights", default="random", show_default=True, help="As in a search: imagenet, random or a file.")
-@click.option("--data", default="demo", show_default=True)
 def cluster(*, threads: int, counts: tuple[int, ...], **options: Any) -> Figures:
     """The same search on a Dask cluster of one worker and of two: seconds of features and of folds, and speed-ups."""
     del threads  # a worker has one
