@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -57,6 +57,7 @@ SAME_ROTATION_DEG = 1.0
 MAX_SCENES, MAX_PLANES = 128, 192
 """About 1 MB each. A few images are read once; of many, those of candidates are read again."""
 WRITTEN_AT_ONCE = 100
+JOINED_AT_ONCE = 500  # pictures whose points lie in one array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,8 +259,12 @@ class _Search:
             for level in levels
             for position, shape in level.shapes.items()
         }
-        known = self._store.read(names.values())
-        points = {key: np.frombuffer(known[name], dtype=POINT) for key, name in names.items() if name in known}
+        points: dict[tuple[int, Shape], Points] = {}
+        keys = list(names)
+        for start in range(0, len(keys), JOINED_AT_ONCE):
+            some = {key: names[key] for key in keys[start : start + JOINED_AT_ONCE]}
+            known = self._store.read(some.values())
+            points |= _join({key: np.frombuffer(known[name], POINT) for key, name in some.items() if name in known})
         missing: dict[int, list[Shape]] = defaultdict(list)
         for position, shape in names.keys() - points.keys():
             missing[position].append(shape)
@@ -271,16 +276,28 @@ class _Search:
         computed = map_in_threads(
             compute, sorted(missing), label="Reducing images", is_shown=self._progress and bool(missing)
         )
+        fresh: dict[tuple[int, Shape], Points] = {}
         with self._store.write_in_batches(WRITTEN_AT_ONCE) as keep:
             for new in computed:
-                points |= new
                 keep({names[key]: found.tobytes() for key, found in new.items()})
-        return points
+                fresh |= new
+                if len(fresh) >= JOINED_AT_ONCE:
+                    points |= _join(fresh)
+                    fresh.clear()
+        return points | _join(fresh)
 
     def _register(self, attempt: _Attempt) -> Registration | None:
         """Return where the two agree best in this way."""
         scenes = self._get_scene(attempt.first, UPRIGHT), self._get_scene(attempt.second, attempt.turn)
         return register(*scenes, scale=attempt.scale, get_plane=self._get_plane)
+
+
+def _join(points: Mapping[tuple[int, Shape], Points]) -> dict[tuple[int, Shape], Points]:
+    """Return the same points, as parts of one array: of many small ones, the memory is not given back."""
+    if not points:
+        return {}
+    ends = np.cumsum([len(some) for some in points.values()])[:-1]
+    return dict(zip(points, np.split(np.concatenate(list(points.values())), ends), strict=True))
 
 
 def _list_same(catalogue: Catalogue) -> list[list[ImageRecord]]:
