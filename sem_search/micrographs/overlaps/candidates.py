@@ -2,8 +2,8 @@
 
 Points fall into twice as many cells as the root of their number, by the nearest of some codes drawn at random, for each
 half of a code (A. Babenko and V. Lempitsky, "The inverted multi-index", CVPR 2012, 3069-3076), and each is compared
-with those in its nearest cells. Two matches of a pair that agree in turn and shift are a guess; it is kept where many
-of the points that then lie on one another have like codes.
+with those of later pictures in its nearest cells. Two matches of a pair that agree in turn and shift are a guess; it is
+kept where many of the points that then lie on one another have like codes.
 
 Each picture has at most MAX_PARTNERS candidates of its own, those with the most common points. In a long series that
 would leave parts that only a few candidates join, so the edges of N_FORESTS maximum spanning forests are kept as well,
@@ -34,7 +34,7 @@ Indices = NDArray[np.int64]
 Members = NDArray[np.uint32]
 Shape = tuple[int, int]
 
-N_PROBED = 12  # cells
+N_PROBED = 24  # cells
 N_HALVES = 2  # of a code: its even and its odd values, for the first tell most
 MATCHES_PER_POINT = 15  # by chance: the more points, the more alike they must be
 LIKENESS = (200.0, 350.0)  # product of two codes of a match, at least; a code with itself: 404
@@ -50,7 +50,6 @@ BLOCK_POINTS = 2**18  # of the first pictures of pairs whose matches are held at
 THREAD_IMAGES = 128
 CHUNK_POINTS = 50_000  # whose codes are unpacked at once, for their memory
 CHUNK_PRODUCTS = 4_000_000  # likewise
-CHUNK_MEMBERS = 1_000_000  # sorted at once, likewise
 CENTRE_LEVELS = 16.0  # whole numbers, so that products with them are exact, too
 
 
@@ -131,51 +130,31 @@ class _Cells:
     """Which points are compared with which."""
 
     threshold: float
+    centres: NDArray[np.float32]
+    """Of the cells, shape (N_HALVES, n, n_values); a cell is a pair of them."""
     members: list[Members]
     """Points in each cell, sorted."""
-    probing: list[Members]
-    """Points that are compared with those of each cell, times N_PROBED, plus which of their cells it is; sorted."""
-    n_matches: NDArray[np.uint8]
-    """Of each point in each of its cells, so far, up to MAX_NEIGHBOURS."""
 
 
 def _build_cells(table: _Table) -> _Cells:
-    """Return the cells of all points, none matched."""
+    """Return the cells of all points."""
     n_points = len(table.codes)
     if not n_points:
-        return _Cells(threshold=0.0, members=[], probing=[], n_matches=np.empty(0, dtype=np.uint8))
+        return _Cells(threshold=0.0, centres=np.empty((N_HALVES, 0, 0), dtype=np.float32), members=[])
     rng = np.random.default_rng(0)
     threshold = _find_chance(table.codes, rng=rng)
     n_centres = max(1, round((2 * np.sqrt(n_points)) ** (1 / N_HALVES)))
     centres = unpack_codes(table.codes[rng.choice(n_points, n_centres, replace=False)])
     centres = np.stack([centres[:, half::N_HALVES] for half in range(N_HALVES)])
     centres = np.round(CENTRE_LEVELS * centres / np.sqrt((centres**2).mean(axis=2, keepdims=True)))
-    n_cells = n_centres**N_HALVES
-    nearest = np.full((n_points, N_PROBED), n_cells, dtype=np.uint16)
-    for at in range(0, n_points, CHUNK_POINTS):
-        some = _find_nearest(table.codes[at : at + CHUNK_POINTS], centres)
-        nearest[at : at + CHUNK_POINTS, : some.shape[1]] = some
-    return _Cells(
-        threshold=threshold,
-        members=_list_members(nearest[:, 0], n_cells=n_cells),
-        probing=_list_members(nearest.ravel(), n_cells=n_cells),
-        n_matches=np.zeros(nearest.size, dtype=np.uint8),
-    )
+    nearest = _find_nearest(table.codes, centres, n_probed=1)[:, 0]
+    return _Cells(threshold=threshold, centres=centres, members=_list_members(nearest, n_cells=n_centres**N_HALVES))
 
 
 def _list_members(cell_of: NDArray[np.uint16], *, n_cells: int) -> list[Members]:
-    """Return what lies in each cell, sorted; in parts, for one sort of all would take as much memory as the points."""
-    parts = [slice(at, at + CHUNK_MEMBERS) for at in range(0, len(cell_of), CHUNK_MEMBERS)]
-    counts = [np.bincount(cell_of[part], minlength=n_cells + 1) for part in parts]
-    ends = np.cumsum(np.sum(counts, axis=0))
-    members = np.empty(len(cell_of), dtype=np.uint32)
-    free = np.append(0, ends[:-1])
-    for part, n_each in zip(parts, counts, strict=True):
-        by_cell = np.argsort(cell_of[part], kind="stable")
-        shift = np.repeat(free - np.cumsum(n_each) + n_each, n_each)
-        members[np.arange(len(by_cell)) + shift] = by_cell + part.start
-        free += n_each
-    return np.split(members, ends)[:n_cells]
+    """Return what lies in each cell, sorted."""
+    order = np.argsort(cell_of, kind="stable").astype(np.uint32)
+    return np.split(order, np.cumsum(np.bincount(cell_of, minlength=n_cells))[:-1])
 
 
 def _check_images(
@@ -189,27 +168,23 @@ def _check_images(
 
 
 def _match_codes(table: _Table, cells: _Cells, *, begin: int, end: int, pool: ThreadPoolExecutor) -> Indices:
-    """Return the matches of these points with later ones, of other pictures, sorted.
-
-    Blocks of points must come in their order: a point has at most MAX_NEIGHBOURS matches in a cell, the earliest.
+    """Return the matches of these points with those of later pictures, sorted.
 
     Returns:
         The first's index times 2**32, plus the second's.
     """
+    nearest = _find_nearest(table.codes[begin:end], cells.centres, n_probed=N_PROBED)
+    probing = _list_members(nearest.ravel(), n_cells=len(cells.members)) if nearest.size else []
 
     def match(cell: int) -> Indices:
         """Return the matches with the points in one cell."""
-        inside, probing = cells.members[cell], cells.probing[cell]
-        first, last = np.searchsorted(inside, (begin, end))
-        first_probing, last_probing = np.searchsorted(probing, (begin * N_PROBED, end * N_PROBED))
-        of_block = _match_cell(probing[first_probing:last_probing], inside[first:], table=table, cells=cells)
-        of_later = _match_cell(probing[last_probing:], inside[first:last], table=table, cells=cells)
-        return np.concatenate((of_block, of_later))
+        some = begin + probing[cell] // nearest.shape[1]
+        inside = cells.members[cell]
+        return _match_cell(some, inside[np.searchsorted(inside, begin) :], table=table, threshold=cells.threshold)
 
-    matches = np.concatenate((np.empty(0, dtype=np.int64), *pool.map(match, range(len(cells.members)))))
+    matches = np.concatenate((np.empty(0, dtype=np.int64), *pool.map(match, range(len(probing)))))
     matches.sort()
-    is_first: NDArray[np.bool_] = np.append(True, matches[1:] != matches[:-1])[: len(matches)]
-    return np.compress(is_first, matches)
+    return matches
 
 
 def _find_chance(codes: Codes, *, rng: np.random.Generator) -> float:
@@ -220,45 +195,44 @@ def _find_chance(codes: Codes, *, rng: np.random.Generator) -> float:
     return float(np.clip(-np.partition(-likeness, rank)[rank], *LIKENESS))
 
 
-def _find_nearest(codes: Codes, centres: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Return the nearest cells of points, the nearest first, shape (n, N_PROBED) or fewer."""
-    values = unpack_codes(codes)
-    n_points, n_centres = len(codes), centres.shape[1]
-    likeness, cells = np.zeros((n_points, 1), dtype=np.float32), np.zeros((n_points, 1), dtype=np.intp)
-    for half in range(N_HALVES):
-        ours, numbers = _take_best(values[:, half::N_HALVES] @ centres[half].T)
-        sums = (likeness[:, :, None] + ours[:, None]).reshape(n_points, -1)
-        pairs = (cells[:, :, None] * n_centres + numbers[:, None]).reshape(n_points, -1)
-        likeness, best = _take_best(sums)
-        cells = np.take_along_axis(pairs, best, axis=1)
-    return cells
+def _find_nearest(codes: Codes, centres: NDArray[np.float32], *, n_probed: int) -> NDArray[np.uint16]:
+    """Return the nearest cells of points, the nearest first, shape (n, n_probed) or fewer."""
+    n_centres = centres.shape[1]
+    nearest = np.empty((len(codes), min(n_probed, n_centres**N_HALVES)), dtype=np.uint16)
+    for start in range(0, len(codes), CHUNK_POINTS):
+        values = unpack_codes(codes[start : start + CHUNK_POINTS])
+        likeness, cells = np.zeros((len(values), 1), dtype=np.float32), np.zeros((len(values), 1), dtype=np.intp)
+        for half in range(N_HALVES):
+            ours, numbers = _take_best(values[:, half::N_HALVES] @ centres[half].T, n=n_probed)
+            # A pair of the i-th and the j-th is behind i * j - 1 others.
+            ranks = np.outer(np.arange(cells.shape[1]) + 1, np.arange(numbers.shape[1]) + 1)
+            first, second = np.nonzero(ranks <= n_probed)
+            likeness, best = _take_best(likeness[:, first] + ours[:, second], n=n_probed)
+            cells = np.take_along_axis(cells[:, first] * n_centres + numbers[:, second], best, axis=1)
+        nearest[start : start + CHUNK_POINTS] = cells
+    return nearest
 
 
-def _take_best(likeness: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Return the N_PROBED largest values of each row, or all, the largest first, and their columns."""
-    best = np.argsort(-likeness, axis=1, kind="stable")[:, :N_PROBED]  # so that ties fall alike on every processor
+def _take_best(likeness: NDArray[np.float32], *, n: int) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Return the n largest values of each row, or all, the largest first, and their columns."""
+    best = np.argsort(-likeness, axis=1, kind="stable")[:, :n]  # so that ties fall alike on every processor
     return np.take_along_axis(likeness, best, axis=1), best
 
 
-def _match_cell(probing: Members, members: Members, *, table: _Table, cells: _Cells) -> Indices:
-    """Return the matches between points that probe a cell and some inside it, and count them."""
-    inside = members.astype(np.int64)
-    theirs = unpack_codes(table.codes[inside]).T
+def _match_cell(probing: Members, inside: Members, *, table: _Table, threshold: float) -> Indices:
+    """Return the matches of points that probe a cell with those inside it that are of later pictures."""
+    theirs, images = unpack_codes(table.codes[inside]).T, table.image[inside]
     found = [np.empty(0, dtype=np.int64)]
     n_rows = max(1, CHUNK_PRODUCTS // max(1, len(inside)))
     for start in range(0, len(probing) if len(inside) else 0, n_rows):
-        slots = probing[start : start + n_rows].astype(np.int64)
-        some = slots // N_PROBED
-        is_like = unpack_codes(table.codes[some]) @ theirs >= cells.threshold
+        some = probing[start : start + n_rows]
+        is_like = unpack_codes(table.codes[some]) @ theirs >= threshold
         row, column = np.divmod(np.flatnonzero(is_like), len(inside))  # nonzero of two dimensions is ten times slower
-        is_other = table.image[some[row]] != table.image[inside[column]]
-        row, column = row[is_other], column[is_other]
-        rank = cells.n_matches[slots[row]] + np.arange(len(row)) - np.searchsorted(row, row)
-        is_among_first = rank < MAX_NEIGHBOURS
-        row, column = row[is_among_first], column[is_among_first]
-        cells.n_matches[slots] += np.bincount(row, minlength=len(slots)).astype(np.uint8)
-        ends = some[row], inside[column]
-        found.append((np.minimum(*ends) << 32) | np.maximum(*ends))
+        is_later = images[column] > table.image[some[row]]
+        row, column = row[is_later], column[is_later]
+        is_among_first = np.arange(len(row)) - np.searchsorted(row, row) < MAX_NEIGHBOURS
+        first, second = some[row[is_among_first]], inside[column[is_among_first]]
+        found.append(first.astype(np.int64) << 32 | second)
     return np.concatenate(found)
 
 

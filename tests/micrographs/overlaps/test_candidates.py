@@ -129,15 +129,15 @@ def test_the_nearest_cells_are_the_best_of_all_pairs_of_halves(n_centres: int) -
     values = unpack_codes(codes)
     ours, theirs = (values[:, half :: candidates.N_HALVES] @ centres[half].T for half in range(candidates.N_HALVES))
     sums = (ours[:, :, None] + theirs[:, None, :]).reshape(len(codes), -1)
-    nearest = candidates._find_nearest(codes, centres)
-    n_probed = min(candidates.N_PROBED, n_centres**2)
+    nearest = candidates._find_nearest(codes, centres, n_probed=24)
+    n_probed = min(24, n_centres**2)
     assert nearest.shape == (50, n_probed)
     found = np.take_along_axis(sums, nearest, axis=1)
     np.testing.assert_array_equal(found, -np.sort(-sums, axis=1)[:, :n_probed])
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("BLOCK_POINTS", 1), ("THREAD_IMAGES", 1), ("CHUNK_POINTS", 100), ("CHUNK_MEMBERS", 100)]
+    ("name", "size"), [("BLOCK_POINTS", 1), ("THREAD_IMAGES", 1), ("CHUNK_POINTS", 100), ("CHUNK_PRODUCTS", 1000)]
 )
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, name: str, size: int) -> None:
     ground = make_ground(7, HEIGHT, WIDTH + 100)
