@@ -66,10 +66,12 @@ def _measure(n_workers: int, *, folder: Path, backbone: str, weights: str, data:
                 "epochs": EPOCHS,
                 "patience": "0",
                 "pruner": "none",
+                "refit": "false",
                 "threads": "1",
                 "cluster": address,
                 "shared": str(folder / "shared"),
             },
+            cache=folder / "cache",
         )
         whole_s = time.perf_counter() - begun_s
     shards = _list_ends(folder / "shared" / "features", pattern="*.bin")

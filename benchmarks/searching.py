@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from sem_search.places import STORE_FILE, STORE_VARIABLE
+from sem_search.places import CACHE_VARIABLE, STORE_FILE, STORE_VARIABLE
 from sem_search.records import Cell, FoldOutcome
 from sem_search.search.folds.store import FoldStore
 from sem_search.search.trials.attributes import PRUNE_REASON, REASON
@@ -22,13 +22,14 @@ ENDED_AFTER = re.compile(r"in fold \d+, after epoch (?P<epochs>\d+) of")
 """How the reason of a trial that was pruned within a fold begins."""
 
 
-def start_search(folder: Path, parameters: Mapping[str, str]) -> subprocess.Popen[str]:
-    """Start a search whose stores all lie in `folder`; features come from the user's own cache."""
+def start_search(folder: Path, parameters: Mapping[str, str], *, cache: Path | None = None) -> subprocess.Popen[str]:
+    """Start a search whose stores all lie in `folder`; features come from the user's own cache, or from `cache`."""
     folder.mkdir(parents=True, exist_ok=True)
     words = [word for name, value in parameters.items() for word in (f"--{name.replace('_', '-')}", value)]
     environment = {name: value for name, value in os.environ.items() if name != RUN_ID_VARIABLE} | {
         "PYTHONPATH": str(Path(__file__).parents[1]),
         **build_environment(folder),
+        **({} if cache is None else {CACHE_VARIABLE: str(cache)}),
     }
     return subprocess.Popen(
         [sys.executable, "-m", "sem_search", "search", *words],
@@ -45,13 +46,13 @@ def build_environment(folder: Path) -> dict[str, str]:
     return {STORE_VARIABLE: f"sqlite:///{folder}/{STORE_FILE}", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-def run_search(folder: Path, parameters: Mapping[str, str]) -> str:
-    """Run a search to its end and return what it printed.
+def run_search(folder: Path, parameters: Mapping[str, str], *, cache: Path | None = None) -> str:
+    """Run a search to its end, as `start_search`, and return what it printed.
 
     Raises:
         RuntimeError: It failed; the message is its output's end.
     """
-    process = start_search(folder, parameters)
+    process = start_search(folder, parameters, cache=cache)
     printed, _ = process.communicate()
     if process.returncode:
         raise RuntimeError(printed[-3000:])
