@@ -1,7 +1,7 @@
 """Which pairs of many pictures are worth registering: those whose points agree in code and in place.
 
-Points fall into twice as many cells as the root of their number, by the nearest of some codes drawn at random, for each
-half of a code (A. Babenko and V. Lempitsky, "The inverted multi-index", CVPR 2012, 3069-3076), and each is compared
+Points fall into four times as many cells as the root of their number, by the nearest of some codes drawn at random, for
+each half of a code (A. Babenko and V. Lempitsky, "The inverted multi-index", CVPR 2012, 3069-3076). Each is compared
 with those of later pictures in its nearest cells. Two matches of a pair that agree in turn and shift are a guess; it is
 kept where many of the points that then lie on one another have like codes.
 
@@ -34,7 +34,7 @@ Indices = NDArray[np.int64]
 Members = NDArray[np.uint32]
 Shape = tuple[int, int]
 
-N_PROBED = 24  # cells
+N_PROBED = 40  # cells
 N_HALVES = 2  # of a code: its even and its odd values, for the first tell most
 MATCHES_PER_POINT = 15  # by chance: the more points, the more alike they must be
 LIKENESS = (200.0, 350.0)  # product of two codes of a match, at least; a code with itself: 404
@@ -143,7 +143,7 @@ def _build_cells(table: _Table) -> _Cells:
         return _Cells(threshold=0.0, centres=np.empty((N_HALVES, 0, 0), dtype=np.float32), members=[])
     rng = np.random.default_rng(0)
     threshold = _find_chance(table.codes, rng=rng)
-    n_centres = max(1, round((2 * np.sqrt(n_points)) ** (1 / N_HALVES)))
+    n_centres = max(1, round((4 * np.sqrt(n_points)) ** (1 / N_HALVES)))
     centres = unpack_codes(table.codes[rng.choice(n_points, n_centres, replace=False)])
     centres = np.stack([centres[:, half::N_HALVES] for half in range(N_HALVES)])
     centres = np.round(CENTRE_LEVELS * centres / np.sqrt((centres**2).mean(axis=2, keepdims=True)))
