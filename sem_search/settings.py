@@ -291,7 +291,7 @@ def write_value(value: object) -> str:
     if isinstance(value, tuple):
         return write_list(write_value(part) for part in value)
     if isinstance(value, float):
-        return f"{value:.12g}"
+        return f"{value:.12g}" if float(f"{value:.12g}") == value else str(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

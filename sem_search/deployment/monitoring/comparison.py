@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from sem_search.deployment.package.calibration_record import CALIBRATION_FILE, read_calibration
-from sem_search.deployment.package.description import read_description
+from sem_search.deployment.package.description import DESCRIPTION_FILE, read_description
 from sem_search.deployment.package.record import RECORD_FOLDER, read_catalogue_record, read_out_of_fold
 from sem_search.deployment.pyfunc.model import MODEL_FOLDER
 from sem_search.deployment.registry.contents import borrow_model
-from sem_search.errors import DataError, StoreError
+from sem_search.errors import DataError, ModelNotFoundError, StoreError
 from sem_search.evaluation.answers import tabulate_answers
 from sem_search.evaluation.drift import (
     FALSE_ALARM_RATE,
@@ -131,6 +131,8 @@ def read_training(model_uri: str) -> pd.DataFrame:
     """
     with borrow_model(model_uri) as model:
         folder, record = (model / "artifacts" / name for name in (MODEL_FOLDER, RECORD_FOLDER))
+        if not (folder / DESCRIPTION_FILE).is_file():
+            raise ModelNotFoundError(f"{model_uri} is no classifier of sem_search: it has no {DESCRIPTION_FILE}.")
         calibration, class_names = folder / CALIBRATION_FILE, read_description(folder).class_names
         novelty = read_calibration(calibration).novelty if calibration.is_file() else None
         records = read_catalogue_record(record, root=record).records if record.is_dir() else ()
@@ -146,6 +148,8 @@ def read_training(model_uri: str) -> pd.DataFrame:
             raise StoreError(f"{model_uri} is inconsistent: its record and its calibration hold other training images.")
         table = tabulate_answers(answers.trial, tiles=answers.tiles, split="test")
         labels = [class_names[number] for number in table.answer_of_row[np.argsort(table.image_of_row)]]
+        if len(labels) != len(records):
+            raise StoreError(f"{model_uri} is inconsistent: its record has {len(labels)} answers to other images.")
     names = (*GREY_LEVELS, "pixel_size_nm")
     kept = pd.DataFrame([{name: getattr(one, name) for name in names} for one in records], columns=names, dtype=float)
     rows = pd.DataFrame(

@@ -24,16 +24,15 @@ STORE_FILE = "overlaps.sqlite"
 LAST = "\U0010ffff"  # no name begins with it
 NAMES_AT_ONCE = 500  # SQLite takes at most 999 values in one statement on old systems
 WAIT_S = 30.0  # for another process that writes
+LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 UNUSABLE = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
 }
-"""Errors of the place where the file lies, or another process keeps it locked. All others are damage."""
+"""Errors of the place where the file lies. All others, such as another table of the same name, are damage."""
 
 
 class OverlapStore:
@@ -112,7 +111,12 @@ class OverlapStore:
                 self._connection.close()
                 self._connection = None
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-            if code in UNUSABLE:
+            if code in LOCKED:
+                warn(
+                    f"Another process keeps {self._file} locked: what is known of overlapping images is not used this "
+                    "time, and what is found is not kept. Let that process end first, if this takes long."
+                )
+            elif code in UNUSABLE:
                 warn(explain_cache(self._file.parent, reason=f"{STORE_FILE}: {error}"))
             else:
                 self._file.unlink(missing_ok=True)

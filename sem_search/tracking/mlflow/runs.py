@@ -113,8 +113,7 @@ def create_store() -> None:
     partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}.partial")
     try:
         MlflowClient(tracking_uri=make_sqlite_url(partial)).search_experiments(max_results=1)
-        if not file.exists():
-            partial.rename(file)
+        _give_name(partial, file)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -125,6 +124,16 @@ def _check_file(file: Path | None) -> None:
         with file.open("rb") as opened:
             if opened.read(len(SQLITE_HEADER)) != SQLITE_HEADER:
                 raise SettingsError(f"MLFLOW_TRACKING_URI={get_tracking_uri()}: {file} is no SQLite database.")
+
+
+def _give_name(partial: Path, file: Path) -> None:
+    """Let a file appear under its name unless there is one; where the file system knows no links, it is moved."""
+    try:
+        os.link(partial, file)
+    except FileExistsError:
+        return
+    except OSError:
+        partial.rename(file)
 
 
 @contextmanager

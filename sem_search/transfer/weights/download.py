@@ -7,6 +7,7 @@ where keras.applications finds it too.
 
 import hashlib
 import os
+import socket
 import tempfile
 import threading
 import urllib.error
@@ -119,6 +120,8 @@ class _Download:
 def _explain(error: Exception) -> str:
     """Return why a download failed, as part of a sentence: urllib hides the reason in an error of its own."""
     cause = error.reason if type(error) is urllib.error.URLError else error
+    if isinstance(cause, socket.gaierror):
+        return "the server's name could not be looked up (is there a connection?)"
     return str(cause) or type(error).__name__
 
 

@@ -162,7 +162,7 @@ def test_unknown_host_and_refused_connection_are_errors_in_words(serve):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (URLError(socket.gaierror(-2, "Name or service not known")), "Name or service not known"),
+        (URLError(socket.gaierror(-2, "Name or service not known")), r"the server's name could not be looked up"),
         (URLError("unknown url type"), r": unknown url type\."),
         (ConnectionResetError(104, "Connection reset by peer"), "Connection reset by peer"),
         (RemoteDisconnected(), "RemoteDisconnected"),
