@@ -2,7 +2,7 @@
 
 import io
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import mlflow
@@ -12,7 +12,15 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sem_search.micrographs.folds import Fold
-from sem_search.records import Cell, FinishedFold, FoldOutcome, TileTable, TrainingCurves
+from sem_search.records import (
+    Cell,
+    FinishedFold,
+    FoldOutcome,
+    StudyOutcome,
+    TileTable,
+    TrainingCurves,
+    TrialOutcome,
+)
 from sem_search.search.prepare.data import PreparedData, prepare_data
 from sem_search.search.trials.search_progress import SearchProgress
 from sem_search.settings import AS_THE_PAPER, SearchSettings, build_settings
@@ -88,6 +96,19 @@ def prepared(settings: SearchSettings, data: PreparedData, network, features, tr
     )
     vars(prepared).update(views=(features,), trainer=trainer)  # made once for all tests
     return prepared
+
+
+def make_study_outcome(tiles: TileTable, *, kept: Sequence[FinishedFold]) -> StudyOutcome:
+    """Return the outcome of a study whose only trial has these folds."""
+    winner = TrialOutcome(number=0, cell=CELL, state="complete", folds=tuple(one.outcome for one in kept))
+    return StudyOutcome(
+        name="a study",
+        backbone="tiny",
+        select_on="validation",
+        tiles=tiles,
+        trials=(winner,),
+        winner_number=0,
+    )
 
 
 def make_outcome(tiles: TileTable, *, fold: Fold, shares_right: tuple[float, float] = (1.0, 1.0)) -> FoldOutcome:

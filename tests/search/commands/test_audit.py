@@ -10,25 +10,16 @@ from mlflow.tracking import MlflowClient
 from sem_search.audits import study_audit
 from sem_search.audits.study_audit import StudyAudit
 from sem_search.errors import NotComparableError, SettingsError
-from sem_search.records import Cell, StudyOutcome, TrialOutcome
 from sem_search.search.commands import audit as auditing
 from sem_search.search.commands.audit import build_subject, run_audit, run_morphology
 from sem_search.search.commands.finished_study import FinishedStudy
+from tests.search.conftest import make_study_outcome
 
 
 @pytest.fixture
 def finished(prepared, store_folds, run_id: str, monkeypatch: pytest.MonkeyPatch) -> FinishedStudy:
     kept = store_folds(shares_right=(1.0, 0.75))
-    cell = Cell(learning_rate=0.1, batch_size=8)
-    winner = TrialOutcome(number=0, cell=cell, state="complete", folds=tuple(one.outcome for one in kept))
-    outcome = StudyOutcome(
-        name="a study",
-        backbone="tiny",
-        select_on="validation",
-        tiles=prepared.data.tiles,
-        trials=(winner,),
-        winner_number=0,
-    )
+    outcome = make_study_outcome(prepared.data.tiles, kept=kept)
     taken = FinishedStudy(prepared=prepared, outcome=outcome, run_id=run_id)
     monkeypatch.setattr(auditing, "take_up_study", lambda *_, **__: taken)
     return taken

@@ -4,26 +4,17 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from sem_search.errors import SettingsError
-from sem_search.records import Cell, StudyOutcome, TrialOutcome
 from sem_search.search.commands import learning_curve as room
 from sem_search.search.commands.finished_study import FinishedStudy
 from sem_search.search.commands.learning_curve import run_learning_curve
 from sem_search.tracking.mlflow.runs import read_learning_curve
+from tests.search.conftest import make_study_outcome
 
 
 @pytest.fixture
 def finished(prepared, store_folds, run_id: str, monkeypatch: pytest.MonkeyPatch) -> FinishedStudy:
     kept = store_folds(shares_right=(1.0, 0.75))
-    cell = Cell(learning_rate=0.1, batch_size=8)
-    winner = TrialOutcome(number=0, cell=cell, state="complete", folds=tuple(one.outcome for one in kept))
-    outcome = StudyOutcome(
-        name="a study",
-        backbone="tiny",
-        select_on="validation",
-        tiles=prepared.data.tiles,
-        trials=(winner,),
-        winner_number=0,
-    )
+    outcome = make_study_outcome(prepared.data.tiles, kept=kept)
     taken = FinishedStudy(prepared=prepared, outcome=outcome, run_id=run_id)
     monkeypatch.setattr(room, "take_up_study", lambda *_, **__: taken)
     return taken

@@ -7,28 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sem_search.records import Cell, FinishedFold, StudyOutcome, TrialOutcome
+from sem_search.records import FinishedFold
 from sem_search.search.prepare.data import build_study_tiles
 from sem_search.search.results import mistakes as showing
 from sem_search.search.results.mistakes import show_mistakes
 from sem_search.tracking.entries.context import MistakeGallery
 from sem_search.tracking.entries.types import Picture
 from sem_search.transfer.gradcam import HeatMaps
-from tests.search.conftest import make_outcome
+from tests.search.conftest import make_outcome, make_study_outcome
 
 
 def show(prepared, kept) -> MistakeGallery:
-    winner = TrialOutcome(
-        number=0, cell=Cell(learning_rate=0.1, batch_size=8), state="complete", folds=tuple(one.outcome for one in kept)
-    )
-    outcome = StudyOutcome(
-        name="a study",
-        backbone="tiny",
-        select_on="validation",
-        tiles=prepared.data.tiles,
-        trials=(winner,),
-        winner_number=0,
-    )
+    outcome = make_study_outcome(prepared.data.tiles, kept=kept)
     return show_mistakes(outcome, prepared=prepared, finished_folds=kept)
 
 
