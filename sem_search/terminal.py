@@ -4,11 +4,13 @@ Names of files, tags of a registry and messages of a server may hold anything. A
 clear the screen, set the window's title, hide a line. A spreadsheet takes a cell that begins with `=` for a formula.
 """
 
+import _thread
 import logging
 import os
 import re
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,9 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u
 
 SURROGATES = re.compile(r"[\ud800-\udfff]")
 """Bytes of a file name that is not UTF-8, as Python holds them; no encoding can write them."""
+
+RAISED_AGAIN_S = 0.05
+"""After which an interruption that Python dropped is raised again: by then the callback that it hit is over."""
 
 LINE_BREAKS = re.compile(r"[\t\n\u2028\u2029]")
 
@@ -112,12 +117,26 @@ def print_warnings() -> None:
 
 
 @contextmanager
-def interrupt_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end what runs as Ctrl-C does: a batch system that stops it leaves no run that seems to go on."""
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end what runs, whenever they come.
+
+    SIGTERM is how a batch system stops a command; so no run is left that seems to go on. And Python drops an
+    interruption that comes while it collects garbage, in a `__del__` or the callback of a weak reference: it is raised
+    again.
+    """
+
+    def raise_again(dropped: "sys.UnraisableHookArgs") -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            threading.Timer(RAISED_AGAIN_S, _thread.interrupt_main, (signal.SIGTERM,)).start()
+        else:
+            show_other(dropped)
+
+    show_other, sys.unraisablehook = sys.unraisablehook, raise_again
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
+        sys.unraisablehook = show_other
         signal.signal(signal.SIGTERM, before)
 
 

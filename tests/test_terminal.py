@@ -3,7 +3,10 @@
 import ast
 import json
 import logging
+import sys
+import time
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from sem_search.terminal import (
     PlainFormatter,
     align_columns,
     echo,
+    interruptible,
     print_warnings,
     protect_cell,
     show_controls,
@@ -108,3 +112,40 @@ def test_the_command_line_prints_each_warning_of_ours_and_leaves_others_to_pytho
         warnings.warn("of a library", UserWarning, stacklevel=1)
     assert capsys.readouterr().err == "Warning: the cache was damaged\\u001b[2J\n" * 2
     assert others == ["of a library"]
+
+
+class _Interrupting:
+    def __del__(self) -> None:
+        raise KeyboardInterrupt
+
+
+def _make_interrupting_weak_reference() -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    collected = set[int]()
+    reference = weakref.ref(collected, interrupt)
+    del collected
+    assert reference() is None
+
+
+@pytest.mark.parametrize("make_garbage", [_Interrupting, _make_interrupting_weak_reference])
+def test_an_interruption_that_comes_while_garbage_is_collected_ends_what_runs(make_garbage: Any) -> None:
+    before = sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        make_garbage()
+        time.sleep(10)
+    assert sys.unraisablehook is before
+
+
+def test_other_faults_in_a_destructor_end_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Faulty:
+        def __del__(self) -> None:
+            raise ValueError("of a library")
+
+    told: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: told.append(str(dropped.exc_value)))
+    with interruptible():
+        Faulty()
+        time.sleep(0.2)
+    assert told == ["of a library"]

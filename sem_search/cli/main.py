@@ -23,7 +23,7 @@ from sem_search.errors import InputError, StoreError
 from sem_search.places import go_to_search_folder, write_store_plainly
 from sem_search.secrets import mask_secrets
 from sem_search.settings import AUTO
-from sem_search.terminal import PlainFormatter, echo, interrupt_on_sigterm, open_page, print_warnings
+from sem_search.terminal import PlainFormatter, echo, interruptible, open_page, print_warnings
 from sem_search.transfer.runtime import load_tensorflow, quieten_start
 
 EXIT_INPUT_ERROR = 2
@@ -77,7 +77,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was given."""
         try:
-            with interrupt_on_sigterm():
+            with interruptible():
                 return super().invoke(ctx)
         except click.UsageError as error:
             end_own_run(InputError(error.format_message()))
