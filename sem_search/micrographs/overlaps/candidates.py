@@ -1,9 +1,9 @@
 """Which pairs of many pictures are worth registering: those whose points agree in code and in place.
 
-Points fall into four times as many cells as the root of their number, by the nearest of some codes drawn at random, for
-each half of a code (A. Babenko and V. Lempitsky, "The inverted multi-index", CVPR 2012, 3069-3076). Each is compared
-with those of later pictures in its nearest cells. Two matches of a pair that agree in turn and shift are a guess; it is
-kept where many of the points that then lie on one another have like codes.
+Points fall into 16 times as many cells as the root of their number, by the nearest centre of each half of a code, the
+centres being those of a k-means (A. Babenko and V. Lempitsky, "The inverted multi-index", CVPR 2012, 3069-3076). Each
+is compared with those of later pictures in its nearest cells. Two matches of a pair that agree in turn and shift are a
+guess; it is kept where many of the points that then lie on one another have like codes.
 
 Each picture has at most MAX_PARTNERS candidates of its own, those with the most common points. In a long series that
 would leave parts that only a few candidates join, so the edges of N_FORESTS maximum spanning forests are kept as well,
@@ -26,15 +26,18 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from sem_search.micrographs.overlaps.points import POINT, Codes, Points, unpack_codes
 from sem_search.micrographs.overlaps.registration import STRIP_SHARE
-from sem_search.micrographs.overlaps.turns import Places, Turns, relate_turns, turn_places
+from sem_search.micrographs.overlaps.turns import Places, Turns, follow_turns, relate_turns, turn_places
 from sem_search.micrographs.threads import count_threads
 from sem_search.progress import ProgressMeter
 
 Indices = NDArray[np.int64]
 Members = NDArray[np.uint32]
+Cells = NDArray[np.unsignedinteger]
 Shape = tuple[int, int]
 
-N_PROBED = 40  # cells
+CELLS_PER_ROOT = 16  # of the number of points
+N_CLUSTERED, N_ROUNDS = 100_000, 4  # points of the k-means
+N_PROBED = 48  # cells
 N_HALVES = 2  # of a code: its even and its odd values, for the first tell most
 MATCHES_PER_POINT = 15  # by chance: the more points, the more alike they must be
 LIKENESS = (200.0, 350.0)  # product of two codes of a match, at least; a code with itself: 404
@@ -49,7 +52,9 @@ N_FORESTS = 4
 BLOCK_POINTS = 2**18  # of the first pictures of pairs whose matches are held at once: 500 pictures or so
 THREAD_IMAGES = 128
 CHUNK_POINTS = 50_000  # whose codes are unpacked at once, for their memory
-CHUNK_PRODUCTS = 4_000_000  # likewise
+CHUNK_PRODUCTS = 1_000_000  # likewise
+GUESSES_AT_ONCE = 256  # of one first picture
+COLUMN_BITS = 10  # beside which a product fits in 32
 CENTRE_LEVELS = 16.0  # whole numbers, so that products with them are exact, too
 
 
@@ -143,15 +148,34 @@ def _build_cells(table: _Table) -> _Cells:
         return _Cells(threshold=0.0, centres=np.empty((N_HALVES, 0, 0), dtype=np.float32), members=[])
     rng = np.random.default_rng(0)
     threshold = _find_chance(table.codes, rng=rng)
-    n_centres = max(1, round((4 * np.sqrt(n_points)) ** (1 / N_HALVES)))
-    centres = unpack_codes(table.codes[rng.choice(n_points, n_centres, replace=False)])
-    centres = np.stack([centres[:, half::N_HALVES] for half in range(N_HALVES)])
-    centres = np.round(CENTRE_LEVELS * centres / np.sqrt((centres**2).mean(axis=2, keepdims=True)))
+    n_centres = min(n_points, round((CELLS_PER_ROOT * np.sqrt(n_points)) ** (1 / N_HALVES)))
+    sample = unpack_codes(table.codes[rng.choice(n_points, min(n_points, N_CLUSTERED), replace=False)])
+    centres = np.stack([_cluster(sample[:, half::N_HALVES], n_centres=n_centres) for half in range(N_HALVES)])
     nearest = _find_nearest(table.codes, centres, n_probed=1)[:, 0]
     return _Cells(threshold=threshold, centres=centres, members=_list_members(nearest, n_cells=n_centres**N_HALVES))
 
 
-def _list_members(cell_of: NDArray[np.uint16], *, n_cells: int) -> list[Members]:
+def _cluster(values: NDArray[np.float32], *, n_centres: int) -> NDArray[np.float32]:
+    """Return the centres of values by k-means of their directions, all of one length, shape (n_centres, n_values)."""
+    centres = _scale_centres(values[:n_centres])
+    for _ in range(N_ROUNDS):
+        starts = range(0, len(values), CHUNK_POINTS)
+        nearest = np.concatenate(
+            [np.argmax(values[start : start + CHUNK_POINTS] @ centres.T, axis=1) for start in starts]
+        )
+        sums = [np.bincount(nearest, weights=column, minlength=n_centres) for column in values.T]
+        centres = _scale_centres(np.stack(sums, axis=1))
+    return centres
+
+
+def _scale_centres(centres: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return centres of one length; their sums are exact, so all processors round alike. Of no values, all are 0."""
+    lengths = np.sqrt(np.mean(np.square(centres, dtype=np.float64), axis=1, keepdims=True))
+    scaled: NDArray[np.float64] = CENTRE_LEVELS * centres / np.maximum(lengths, 0.5)
+    return np.round(scaled).astype(np.float32)
+
+
+def _list_members(cell_of: Cells, *, n_cells: int) -> list[Members]:
     """Return what lies in each cell, sorted."""
     order = np.argsort(cell_of, kind="stable").astype(np.uint32)
     return np.split(order, np.cumsum(np.bincount(cell_of, minlength=n_cells))[:-1])
@@ -173,14 +197,29 @@ def _match_codes(table: _Table, cells: _Cells, *, begin: int, end: int, pool: Th
     Returns:
         The first's index times 2**32, plus the second's.
     """
+    values = unpack_codes(table.codes[begin:end])
     nearest = _find_nearest(table.codes[begin:end], cells.centres, n_probed=N_PROBED)
     probing = _list_members(nearest.ravel(), n_cells=len(cells.members)) if nearest.size else []
 
     def match(cell: int) -> Indices:
         """Return the matches with the points in one cell."""
-        some = begin + probing[cell] // nearest.shape[1]
-        inside = cells.members[cell]
-        return _match_cell(some, inside[np.searchsorted(inside, begin) :], table=table, threshold=cells.threshold)
+        some, inside = probing[cell] // nearest.shape[1], cells.members[cell]
+        inside = inside[np.searchsorted(inside, begin) :]
+        theirs, images = unpack_codes(table.codes[inside]).T, table.image[inside]
+        found = [np.empty(0, dtype=np.int64)]
+        n_rows = max(1, CHUNK_PRODUCTS // max(1, len(inside)))
+        for start in range(0, len(some) if len(inside) else 0, n_rows):
+            first = some[start : start + n_rows]
+            is_like = values[first] @ theirs >= cells.threshold
+            row, column = np.divmod(
+                np.flatnonzero(is_like), len(inside)
+            )  # nonzero of two dimensions is ten times slower
+            first = begin + first[row].astype(np.int64)
+            is_later = images[column] > table.image[first]
+            first, column = first[is_later], column[is_later]
+            is_among_first = np.arange(len(first)) - np.searchsorted(first, first) < MAX_NEIGHBOURS
+            found.append(first[is_among_first] << 32 | inside[column[is_among_first]])
+        return np.concatenate(found)
 
     matches = np.concatenate((np.empty(0, dtype=np.int64), *pool.map(match, range(len(probing)))))
     matches.sort()
@@ -195,15 +234,17 @@ def _find_chance(codes: Codes, *, rng: np.random.Generator) -> float:
     return float(np.clip(-np.partition(-likeness, rank)[rank], *LIKENESS))
 
 
-def _find_nearest(codes: Codes, centres: NDArray[np.float32], *, n_probed: int) -> NDArray[np.uint16]:
+def _find_nearest(codes: Codes, centres: NDArray[np.float32], *, n_probed: int) -> Cells:
     """Return the nearest cells of points, the nearest first, shape (n, n_probed) or fewer."""
     n_centres = centres.shape[1]
-    nearest = np.empty((len(codes), min(n_probed, n_centres**N_HALVES)), dtype=np.uint16)
+    n_cells = n_centres**N_HALVES
+    nearest = np.empty((len(codes), min(n_probed, n_cells)), dtype=np.min_scalar_type(n_cells))
     for start in range(0, len(codes), CHUNK_POINTS):
         values = unpack_codes(codes[start : start + CHUNK_POINTS])
-        likeness, cells = np.zeros((len(values), 1), dtype=np.float32), np.zeros((len(values), 1), dtype=np.intp)
+        likeness, cells = np.zeros((len(values), 1), dtype=np.int32), np.zeros((len(values), 1), dtype=np.int32)
         for half in range(N_HALVES):
-            ours, numbers = _take_best(values[:, half::N_HALVES] @ centres[half].T, n=n_probed)
+            products = 2 * (values[:, half::N_HALVES] @ centres[half].T)  # whole numbers: levels are halves
+            ours, numbers = _take_best(products.astype(np.int32), n=n_probed)
             # A pair of the i-th and the j-th is behind i * j - 1 others.
             ranks = np.outer(np.arange(cells.shape[1]) + 1, np.arange(numbers.shape[1]) + 1)
             first, second = np.nonzero(ranks <= n_probed)
@@ -213,27 +254,10 @@ def _find_nearest(codes: Codes, centres: NDArray[np.float32], *, n_probed: int) 
     return nearest
 
 
-def _take_best(likeness: NDArray[np.float32], *, n: int) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Return the n largest values of each row, or all, the largest first, and their columns."""
-    best = np.argsort(-likeness, axis=1, kind="stable")[:, :n]  # so that ties fall alike on every processor
-    return np.take_along_axis(likeness, best, axis=1), best
-
-
-def _match_cell(probing: Members, inside: Members, *, table: _Table, threshold: float) -> Indices:
-    """Return the matches of points that probe a cell with those inside it that are of later pictures."""
-    theirs, images = unpack_codes(table.codes[inside]).T, table.image[inside]
-    found = [np.empty(0, dtype=np.int64)]
-    n_rows = max(1, CHUNK_PRODUCTS // max(1, len(inside)))
-    for start in range(0, len(probing) if len(inside) else 0, n_rows):
-        some = probing[start : start + n_rows]
-        is_like = unpack_codes(table.codes[some]) @ theirs >= threshold
-        row, column = np.divmod(np.flatnonzero(is_like), len(inside))  # nonzero of two dimensions is ten times slower
-        is_later = images[column] > table.image[some[row]]
-        row, column = row[is_later], column[is_later]
-        is_among_first = np.arange(len(row)) - np.searchsorted(row, row) < MAX_NEIGHBOURS
-        first, second = some[row[is_among_first]], inside[column[is_among_first]]
-        found.append(first.astype(np.int64) << 32 | second)
-    return np.concatenate(found)
+def _take_best(likeness: NDArray[np.int32], *, n: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the n largest values of each row, or all, the largest first, and their columns; of equals, the first."""
+    keys = np.sort((-likeness << COLUMN_BITS) | np.arange(likeness.shape[1], dtype=np.int32), axis=1)[:, :n]
+    return -(keys >> COLUMN_BITS), keys & (2**COLUMN_BITS - 1)
 
 
 def _compute_likeness(one: Indices, other: Indices, *, codes: Codes) -> NDArray[np.float32]:
@@ -248,16 +272,28 @@ def _compute_likeness(one: Indices, other: Indices, *, codes: Codes) -> NDArray[
 
 def _check_block(matches: Indices, *, table: _Table) -> list[Candidate]:
     """Return the candidates among the pairs of these matches, which are all that their first pictures have."""
+    guesses = _guess(matches, table=table)
+    firsts, begins = np.unique(guesses[0], return_index=True)
     found = []
-    for first, second, turn, shift in _guess(matches, table=table):
-        n_common = _count_common(first, second, table=table, turn=turn, shift=shift)
-        if n_common:
-            found.append(Candidate(first=first, second=second, turn=turn, n_common=n_common))
+    for first, some in zip(firsts.tolist(), np.split(guesses[1:], begins[1:], axis=1), strict=False):
+        points_at = _map_points(first, table=table)
+        for start in range(0, some.shape[1], GUESSES_AT_ONCE):
+            guessed = some[:, start : start + GUESSES_AT_ONCE]
+            n_common = _count_common(first, guessed, points_at=points_at, table=table)
+            found += [
+                Candidate(first=first, second=second, turn=turn, n_common=n)
+                for n, second, turn in zip(n_common.tolist(), *guessed[:2].tolist(), strict=True)
+                if n
+            ]
     return found
 
 
-def _guess(matches: Indices, *, table: _Table) -> Iterator[tuple[int, int, int, Shape]]:
-    """Yield first, second, turn, and the shift in rows and columns on which most matches agree, at least two."""
+def _guess(matches: Indices, *, table: _Table) -> Indices:
+    """Return first, second, turn, and the shift in rows and columns on which most matches agree, at least two.
+
+    Returns:
+        Shape (5, n), sorted.
+    """
     ours, theirs = matches >> 32, matches & (2**32 - 1)
     first, second = table.image[ours], table.image[theirs]
     turns = relate_turns(table.turns[ours], table.turns[theirs])
@@ -275,37 +311,60 @@ def _guess(matches: Indices, *, table: _Table) -> Iterator[tuple[int, int, int, 
         n_agreeing[agree + step] += 1
     order = np.lexsort((-n_agreeing, pair))
     best = order[np.append(True, pair[order][1:] != pair[order][:-1])[: len(order)]]
-    for one in best[n_agreeing[best] > 1]:
-        ends, turn = divmod(int(pair[one]), 8)
-        yield *divmod(ends, len(table.shapes)), turn, (int(down[one]), int(right[one]))
+    best = best[n_agreeing[best] > 1]
+    ends, turn = np.divmod(pair[best], 8)
+    return np.stack((*np.divmod(ends, len(table.shapes)), turn, down[best], right[best]))
 
 
-def _count_common(first: int, second: int, *, table: _Table, turn: int, shift: Shape) -> int:
-    """Return how many points of the second lie on a like one of the first, 0 where they are too few."""
-    begin, end = table.ends[first : first + 2]
-    other = np.arange(*table.ends[second : second + 2])
-    (height, width), (other_height, other_width) = table.shapes[first], table.shapes[second]
+def _map_points(image: int, *, table: _Table) -> Indices:
+    """Return which point of a picture lies at a place or near it, by the point's turn; -1 where none does.
+
+    Spots of a picture are so far from each other that two of one turn are never near to one place.
+
+    Returns:
+        Shape (8, h + 2 * GUIDED_PX, w + 2 * GUIDED_PX): the picture with a border.
+    """
+    points = np.arange(*table.ends[image : image + 2])
+    height, width = table.shapes[image] + 2 * GUIDED_PX
+    near = np.arange(2 * GUIDED_PX + 1)
+    points_at = np.full((8, height, width), -1, dtype=np.int64)
+    rows, columns = table.rows[points, None, None] + near[:, None], table.columns[points, None, None] + near
+    points_at[table.turns[points, None, None], rows, columns] = points[:, None, None]
+    return points_at
+
+
+def _count_common(first: int, guesses: Indices, *, points_at: Indices, table: _Table) -> Indices:
+    """Return how many points of each second picture lie on a like one of the first, 0 where they are too few.
+
+    Args:
+        first: The picture.
+        guesses: Second, turn, and the shift in rows and columns, shape (4, n).
+        points_at: Of the first, as `_map_points` returns them.
+        table: The points.
+    """
+    second, turn, down, right = guesses
+    n_points = np.diff(table.ends)[second]
+    guess = np.repeat(np.arange(len(second)), n_points)
+    other = np.arange(len(guess)) + np.repeat(table.ends[second + 1] - np.cumsum(n_points), n_points)
+    heights, widths = table.shapes[second].T
     rows, columns = turn_places(
-        table.rows[other], table.columns[other], heights=other_height, widths=other_width, turns=turn
+        table.rows[other], table.columns[other], heights=heights[guess], widths=widths[guess], turns=turn[guess]
     )
-    rows, columns = rows + shift[0], columns + shift[1]
+    rows, columns = rows + down[guess], columns + right[guess]
+    height, width = table.shapes[first]
     is_inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    other, rows, columns = other[is_inside], rows[is_inside], columns[is_inside]
-    # The first's points are sorted by rows.
-    low, high = begin + np.searchsorted(table.rows[begin:end], (rows - GUIDED_PX, rows + GUIDED_PX + 1))
-    n_near = high - low
-    index = np.repeat(np.arange(len(other)), n_near)
-    one = np.arange(len(index)) + np.repeat(low - np.cumsum(n_near) + n_near, n_near)
-    is_near = np.abs(table.columns[one] - columns[index]) <= GUIDED_PX
-    one, index = one[is_near], index[is_near]
-    is_turned_so = relate_turns(table.turns[one], table.turns[other[index]]) == turn
-    one, index = one[is_turned_so], index[is_turned_so]
-    is_like = _compute_likeness(one, other[index], codes=table.codes) >= MIN_GUIDED_LIKENESS
-    common = np.unique(index[is_like])
-    if len(common) < max(MIN_COMMON, MIN_COMMON_SHARE * len(other)):
-        return 0
-    n_outside = min(_count_outside_strip(places[common], places) for places in (rows, columns))
-    return len(common) if n_outside >= MIN_OUTSIDE_STRIP * len(common) else 0
+    guess, other, rows, columns = guess[is_inside], other[is_inside], rows[is_inside], columns[is_inside]
+    turns = follow_turns(turn[guess], table.turns[other])
+    one = points_at[turns, rows + GUIDED_PX, columns + GUIDED_PX]
+    common = np.flatnonzero(one >= 0)
+    common = common[_compute_likeness(one[common], other[common], codes=table.codes) >= MIN_GUIDED_LIKENESS]
+    n_inside, n_common = (np.bincount(some, minlength=len(second)) for some in (guess, guess[common]))
+    n_common[n_common < np.maximum(MIN_COMMON, MIN_COMMON_SHARE * n_inside)] = 0
+    for number in np.flatnonzero(n_common):
+        ours, inside = common[guess[common] == number], guess == number
+        n_outside = min(_count_outside_strip(places[ours], places[inside]) for places in (rows, columns))
+        n_common[number] *= n_outside >= MIN_OUTSIDE_STRIP * n_common[number]
+    return n_common
 
 
 def _count_outside_strip(places: Places, all_places: Places) -> int:

@@ -63,6 +63,20 @@ def relate_turns(first: Turns, second: Turns) -> Turns:
         first: Which rows and columns were reversed, and then exchanged, to bring the first into a common position.
         second: The same of the second.
     """
-    exchange = (first ^ second) & 4
-    flips = np.where(exchange > 0, ((second & 1) << 1) | ((second & 2) >> 1), second & 3)
-    return (exchange | ((first & 3) ^ flips)).astype(np.uint8)
+    turns = first ^ second
+    return ((turns & 4) | ((first & 3) ^ _exchange_flips(second, turns=turns))).astype(np.uint8)
+
+
+def follow_turns(turns: Turns, second: Turns) -> Turns:
+    """Return the `first` of which `relate_turns` returns these turns.
+
+    Args:
+        turns: They make the second of two pictures lie as the first.
+        second: As of `relate_turns`.
+    """
+    return (((turns ^ second) & 4) | ((turns & 3) ^ _exchange_flips(second, turns=turns))).astype(np.uint8)
+
+
+def _exchange_flips(flips: Turns, *, turns: Turns) -> Turns:
+    """Return the bits of rows and columns that run backwards, exchanged where the turns exchange rows and columns."""
+    return np.where((turns & 4) > 0, ((flips & 1) << 1) | ((flips & 2) >> 1), flips & 3).astype(np.uint8)

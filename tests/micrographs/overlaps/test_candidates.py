@@ -121,7 +121,7 @@ def test_of_pictures_that_are_all_alike_the_likest_pairs_are_kept() -> None:
     assert max(distances) <= candidates.MAX_PARTNERS
 
 
-@pytest.mark.parametrize("n_centres", [1, 2, 9])
+@pytest.mark.parametrize("n_centres", [1, 2, 9, 300])
 def test_the_nearest_cells_are_the_best_of_all_pairs_of_halves(n_centres: int) -> None:
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 256, (50, 32), dtype=np.uint8)
@@ -136,8 +136,31 @@ def test_the_nearest_cells_are_the_best_of_all_pairs_of_halves(n_centres: int) -
     np.testing.assert_array_equal(found, -np.sort(-sums, axis=1)[:, :n_probed])
 
 
+def test_the_centres_of_cells_are_the_directions_in_which_codes_lie() -> None:
+    rng = np.random.default_rng(0)
+    directions = np.array([[7.5, 0.5], [-7.5, 0.5], [0.5, 7.5]], dtype=np.float32)
+    values = directions[np.arange(300) % 3] + rng.integers(-1, 2, (300, 2)).astype(np.float32)
+    centres = candidates._cluster(values, n_centres=3)
+    cosines = centres @ directions.T / np.outer(*(np.linalg.norm(some, axis=1) for some in (centres, directions)))
+    assert (np.diag(cosines) > 0.99).all()
+    np.testing.assert_allclose(np.sqrt((centres**2).mean(axis=1)), candidates.CENTRE_LEVELS, rtol=0.05)
+
+
+def test_more_centres_than_different_codes_are_no_fault() -> None:
+    centres = candidates._cluster(np.full((8, 4), 0.5, dtype=np.float32), n_centres=5)
+    assert np.isfinite(centres).all()
+    assert (centres[0] == candidates.CENTRE_LEVELS).all()
+
+
 @pytest.mark.parametrize(
-    ("name", "size"), [("BLOCK_POINTS", 1), ("THREAD_IMAGES", 1), ("CHUNK_POINTS", 100), ("CHUNK_PRODUCTS", 1000)]
+    ("name", "size"),
+    [
+        ("GUESSES_AT_ONCE", 1),
+        ("BLOCK_POINTS", 1),
+        ("THREAD_IMAGES", 1),
+        ("CHUNK_POINTS", 100),
+        ("CHUNK_PRODUCTS", 1000),
+    ],
 )
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, name: str, size: int) -> None:
     ground = make_ground(7, HEIGHT, WIDTH + 100)

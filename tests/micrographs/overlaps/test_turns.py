@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from sem_search.micrographs.overlaps.turns import ANGLES, invert_turn, relate_turns, turn_picture, turn_places
+from sem_search.micrographs.overlaps.turns import (
+    ANGLES,
+    follow_turns,
+    invert_turn,
+    relate_turns,
+    turn_picture,
+    turn_places,
+)
 
 PICTURE = np.arange(12).reshape(3, 4)
 
@@ -37,3 +44,8 @@ def test_two_pictures_that_were_brought_upright_are_related(first: int, second: 
     )
     turn = int(relate_turns(np.array([first], np.uint8), np.array([second], np.uint8))[0])
     assert (turn_picture(theirs, turn) == ours).all()
+
+
+def test_the_turn_of_a_partner_follows_from_how_the_two_are_related() -> None:
+    first, second = (part.ravel().astype(np.uint8) for part in np.mgrid[:8, :8])
+    assert (follow_turns(relate_turns(first, second), second) == first).all()
