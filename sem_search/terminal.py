@@ -27,7 +27,7 @@ SURROGATES = re.compile(r"[\ud800-\udfff]")
 """Bytes of a file name that is not UTF-8, as Python holds them; no encoding can write them."""
 
 RAISED_AGAIN_S = 0.05
-"""After which an interruption that Python dropped is raised again: by then the callback that it hit is over."""
+"""After which an interruption that Python dropped is raised again, as often as it is dropped."""
 
 LINE_BREAKS = re.compile(r"[\t\n\u2028\u2029]")
 
@@ -124,20 +124,34 @@ def interruptible() -> Iterator[None]:
     interruption that comes while it collects garbage, in a `__del__` or the callback of a weak reference: it is raised
     again.
     """
+    timers: list[threading.Timer] = []
 
     def raise_again(dropped: "sys.UnraisableHookArgs") -> None:
         if issubclass(dropped.exc_type, KeyboardInterrupt):
-            threading.Timer(RAISED_AGAIN_S, _thread.interrupt_main, (signal.SIGTERM,)).start()
+            timers.append(threading.Timer(RAISED_AGAIN_S, _interrupt))
+            timers[-1].start()
         else:
             show_other(dropped)
 
-    show_other, sys.unraisablehook = sys.unraisablehook, raise_again
+    show_other = sys.unraisablehook
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.unraisablehook = raise_again
     try:
         yield
     finally:
+        for timer in timers:
+            timer.cancel()
+            timer.join()
         sys.unraisablehook = show_other
         signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt() -> None:
+    """Interrupt the main thread, also one that waits for something."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+    else:  # Windows
+        _thread.interrupt_main(signal.SIGTERM)
 
 
 class PlainFormatter(logging.Formatter):

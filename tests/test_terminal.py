@@ -131,11 +131,18 @@ def _make_interrupting_weak_reference() -> None:
 
 @pytest.mark.parametrize("make_garbage", [_Interrupting, _make_interrupting_weak_reference])
 def test_an_interruption_that_comes_while_garbage_is_collected_ends_what_runs(make_garbage: Any) -> None:
-    before = sys.unraisablehook
+    before, begun_s = sys.unraisablehook, time.monotonic()
     with pytest.raises(KeyboardInterrupt), interruptible():
         make_garbage()
-        time.sleep(10)
+        time.sleep(30)
+    assert time.monotonic() - begun_s < 15
     assert sys.unraisablehook is before
+
+
+def test_an_interruption_at_the_very_end_hits_nothing_later() -> None:
+    with interruptible():
+        _Interrupting()
+    time.sleep(0.2)
 
 
 def test_other_faults_in_a_destructor_end_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import DisjointSet
 
-from sem_search.micrographs.overlaps.points import POINT, Codes, Points, unpack_codes
+from sem_search.micrographs.overlaps.points import POINT, SPOT_AREA_PX, Codes, Points, unpack_codes
 from sem_search.micrographs.overlaps.registration import STRIP_SHARE
 from sem_search.micrographs.overlaps.turns import Places, Turns, follow_turns, relate_turns, turn_places
 from sem_search.micrographs.threads import count_threads
@@ -42,19 +42,19 @@ N_HALVES = 2  # of a code: its even and its odd values, for the first tell most
 MATCHES_PER_POINT = 15  # by chance: the more points, the more alike they must be
 LIKENESS = (200.0, 350.0)  # product of two codes of a match, at least; a code with itself: 404
 N_SAMPLED = (200, 50_000)  # points that show what chance is
-MAX_NEIGHBOURS = 16  # of a point in a cell: of what is the same in all images, the first few are enough
+MAX_NEIGHBOURS = 48  # of a point in a cell: of what is the same in all images, the first few are enough
 SEED_PX, MAX_AGREEING = 2, 16  # matches of one shift; so many are counted
-GUIDED_PX, MIN_GUIDED_LIKENESS = 2, 140.0  # once the shift is known
+GUIDED_PX, MIN_GUIDED_LIKENESS = SPOT_AREA_PX // 4, 140.0  # once the shift is known; so one spot is near to a place
 MIN_COMMON, MIN_COMMON_SHARE = 5, 0.06  # of the overlap's points; strangers: one candidate for five pictures
 MIN_OUTSIDE_STRIP = 0.2  # of the common points: a data bar that was left on has nearly all in one strip
 MAX_PARTNERS = 16
 N_FORESTS = 4
 BLOCK_POINTS = 2**18  # of the first pictures of pairs whose matches are held at once: 500 pictures or so
 THREAD_IMAGES = 128
-CHUNK_POINTS = 50_000  # whose codes are unpacked at once, for their memory
-CHUNK_PRODUCTS = 1_000_000  # likewise
+CHUNK_POINTS = 50_000  # whose cells are looked for at once, for the memory
+CHUNK_PRODUCTS = 1_000_000  # likewise, in a cell
 GUESSES_AT_ONCE = 256  # of one first picture
-COLUMN_BITS = 10  # beside which a product fits in 32
+COLUMN_BITS = 10  # of the number of a centre, beside which a product fits in 32
 CENTRE_LEVELS = 16.0  # whole numbers, so that products with them are exact, too
 
 
@@ -148,15 +148,16 @@ def _build_cells(table: _Table) -> _Cells:
         return _Cells(threshold=0.0, centres=np.empty((N_HALVES, 0, 0), dtype=np.float32), members=[])
     rng = np.random.default_rng(0)
     threshold = _find_chance(table.codes, rng=rng)
-    n_centres = min(n_points, round((CELLS_PER_ROOT * np.sqrt(n_points)) ** (1 / N_HALVES)))
-    sample = unpack_codes(table.codes[rng.choice(n_points, min(n_points, N_CLUSTERED), replace=False)])
+    codes = np.unique(table.codes[rng.choice(n_points, min(n_points, N_CLUSTERED), replace=False)], axis=0)
+    sample = unpack_codes(rng.permutation(codes))  # of equal ones, all but one would be centres without points
+    n_centres = min(len(sample), 2**COLUMN_BITS, round((CELLS_PER_ROOT * np.sqrt(n_points)) ** (1 / N_HALVES)))
     centres = np.stack([_cluster(sample[:, half::N_HALVES], n_centres=n_centres) for half in range(N_HALVES)])
     nearest = _find_nearest(table.codes, centres, n_probed=1)[:, 0]
     return _Cells(threshold=threshold, centres=centres, members=_list_members(nearest, n_cells=n_centres**N_HALVES))
 
 
 def _cluster(values: NDArray[np.float32], *, n_centres: int) -> NDArray[np.float32]:
-    """Return the centres of values by k-means of their directions, all of one length, shape (n_centres, n_values)."""
+    """Return the centres of values by k-means, each value in that of its direction, shape (n_centres, n_values)."""
     centres = _scale_centres(values[:n_centres])
     for _ in range(N_ROUNDS):
         starts = range(0, len(values), CHUNK_POINTS)
@@ -169,7 +170,10 @@ def _cluster(values: NDArray[np.float32], *, n_centres: int) -> NDArray[np.float
 
 
 def _scale_centres(centres: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return centres of one length; their sums are exact, so all processors round alike. Of no values, all are 0."""
+    """Return centres brought to one length and rounded, those of no values 0.
+
+    The sums under the root are exact, so all processors round alike.
+    """
     lengths = np.sqrt(np.mean(np.square(centres, dtype=np.float64), axis=1, keepdims=True))
     scaled: NDArray[np.float64] = CENTRE_LEVELS * centres / np.maximum(lengths, 0.5)
     return np.round(scaled).astype(np.float32)
@@ -197,23 +201,24 @@ def _match_codes(table: _Table, cells: _Cells, *, begin: int, end: int, pool: Th
     Returns:
         The first's index times 2**32, plus the second's.
     """
-    values = unpack_codes(table.codes[begin:end])
     nearest = _find_nearest(table.codes[begin:end], cells.centres, n_probed=N_PROBED)
     probing = _list_members(nearest.ravel(), n_cells=len(cells.members)) if nearest.size else []
+    values = unpack_codes(table.codes[begin:end])
 
     def match(cell: int) -> Indices:
         """Return the matches with the points in one cell."""
         some, inside = probing[cell] // nearest.shape[1], cells.members[cell]
         inside = inside[np.searchsorted(inside, begin) :]
+        if not len(inside):
+            return np.empty(0, dtype=np.int64)
         theirs, images = unpack_codes(table.codes[inside]).T, table.image[inside]
-        found = [np.empty(0, dtype=np.int64)]
-        n_rows = max(1, CHUNK_PRODUCTS // max(1, len(inside)))
-        for start in range(0, len(some) if len(inside) else 0, n_rows):
+        found = []
+        n_rows = max(1, CHUNK_PRODUCTS // len(inside))
+        for start in range(0, len(some), n_rows):
             first = some[start : start + n_rows]
             is_like = values[first] @ theirs >= cells.threshold
-            row, column = np.divmod(
-                np.flatnonzero(is_like), len(inside)
-            )  # nonzero of two dimensions is ten times slower
+            # Nonzero of two dimensions is ten times slower.
+            row, column = np.divmod(np.flatnonzero(is_like), len(inside))
             first = begin + first[row].astype(np.int64)
             is_later = images[column] > table.image[first]
             first, column = first[is_later], column[is_later]
@@ -221,7 +226,8 @@ def _match_codes(table: _Table, cells: _Cells, *, begin: int, end: int, pool: Th
             found.append(first[is_among_first] << 32 | inside[column[is_among_first]])
         return np.concatenate(found)
 
-    matches = np.concatenate((np.empty(0, dtype=np.int64), *pool.map(match, range(len(probing)))))
+    probed = [cell for cell, some in enumerate(probing) if len(some) and len(cells.members[cell])]
+    matches = np.concatenate((np.empty(0, dtype=np.int64), *pool.map(match, probed)))
     matches.sort()
     return matches
 
@@ -276,10 +282,10 @@ def _check_block(matches: Indices, *, table: _Table) -> list[Candidate]:
     firsts, begins = np.unique(guesses[0], return_index=True)
     found = []
     for first, some in zip(firsts.tolist(), np.split(guesses[1:], begins[1:], axis=1), strict=False):
-        points_at = _map_points(first, table=table)
+        near = _map_points(first, table=table)
         for start in range(0, some.shape[1], GUESSES_AT_ONCE):
             guessed = some[:, start : start + GUESSES_AT_ONCE]
-            n_common = _count_common(first, guessed, points_at=points_at, table=table)
+            n_common = _count_common(first, guessed, near=near, table=table)
             found += [
                 Candidate(first=first, second=second, turn=turn, n_common=n)
                 for n, second, turn in zip(n_common.tolist(), *guessed[:2].tolist(), strict=True)
@@ -316,31 +322,39 @@ def _guess(matches: Indices, *, table: _Table) -> Indices:
     return np.stack((*np.divmod(ends, len(table.shapes)), turn, down[best], right[best]))
 
 
-def _map_points(image: int, *, table: _Table) -> Indices:
-    """Return which point of a picture lies at a place or near it, by the point's turn; -1 where none does.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _NearPoints:
+    """Which points of a picture lie at a place or near to it."""
 
-    Spots of a picture are so far from each other that two of one turn are never near to one place.
+    spots: NDArray[np.int32]
+    """The number of the spot that is near to each place, shape (h + 2 * GUIDED_PX, w + 2 * GUIDED_PX): the picture with
+    a border; the last number where there is none."""
+    points: Indices
+    """Of each spot in each turn, shape (n + 1, 8); -1 where there is none."""
 
-    Returns:
-        Shape (8, h + 2 * GUIDED_PX, w + 2 * GUIDED_PX): the picture with a border.
-    """
+
+def _map_points(image: int, *, table: _Table) -> _NearPoints:
+    """Return the points of a picture by their places; of equally bright spots side by side, the last stands."""
     points = np.arange(*table.ends[image : image + 2])
     height, width = table.shapes[image] + 2 * GUIDED_PX
-    near = np.arange(2 * GUIDED_PX + 1)
-    points_at = np.full((8, height, width), -1, dtype=np.int64)
-    rows, columns = table.rows[points, None, None] + near[:, None], table.columns[points, None, None] + near
-    points_at[table.turns[points, None, None], rows, columns] = points[:, None, None]
-    return points_at
+    places = table.rows[points].astype(np.int64) * width + table.columns[points]
+    places, spot = np.unique(places, return_inverse=True)
+    reach = np.arange(2 * GUIDED_PX + 1)
+    spots = np.full(height * width, len(places), dtype=np.int32)
+    spots[places[:, None] + (reach[:, None] * width + reach).ravel()] = np.arange(len(places))[:, None]
+    points_of = np.full((len(places) + 1, 8), -1, dtype=np.int64)
+    points_of[spot, table.turns[points]] = points
+    return _NearPoints(spots=spots.reshape(height, width), points=points_of)
 
 
-def _count_common(first: int, guesses: Indices, *, points_at: Indices, table: _Table) -> Indices:
+def _count_common(first: int, guesses: Indices, *, near: _NearPoints, table: _Table) -> Indices:
     """Return how many points of each second picture lie on a like one of the first, 0 where they are too few.
 
     Args:
         first: The picture.
         guesses: Second, turn, and the shift in rows and columns, shape (4, n).
-        points_at: Of the first, as `_map_points` returns them.
-        table: The points.
+        near: The points of the first.
+        table: The points of all.
     """
     second, turn, down, right = guesses
     n_points = np.diff(table.ends)[second]
@@ -354,15 +368,16 @@ def _count_common(first: int, guesses: Indices, *, points_at: Indices, table: _T
     height, width = table.shapes[first]
     is_inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     guess, other, rows, columns = guess[is_inside], other[is_inside], rows[is_inside], columns[is_inside]
-    turns = follow_turns(turn[guess], table.turns[other])
-    one = points_at[turns, rows + GUIDED_PX, columns + GUIDED_PX]
+    spot = near.spots[rows + GUIDED_PX, columns + GUIDED_PX]
+    one = near.points[spot, follow_turns(turn[guess], table.turns[other])]
     common = np.flatnonzero(one >= 0)
     common = common[_compute_likeness(one[common], other[common], codes=table.codes) >= MIN_GUIDED_LIKENESS]
-    n_inside, n_common = (np.bincount(some, minlength=len(second)) for some in (guess, guess[common]))
-    n_common[n_common < np.maximum(MIN_COMMON, MIN_COMMON_SHARE * n_inside)] = 0
+    inside, ours = (np.searchsorted(some, np.arange(len(second) + 1)) for some in (guess, guess[common]))
+    n_common = np.diff(ours)
+    n_common[n_common < np.maximum(MIN_COMMON, MIN_COMMON_SHARE * np.diff(inside))] = 0
     for number in np.flatnonzero(n_common):
-        ours, inside = common[guess[common] == number], guess == number
-        n_outside = min(_count_outside_strip(places[ours], places[inside]) for places in (rows, columns))
+        alike, all_inside = common[slice(*ours[number : number + 2])], slice(*inside[number : number + 2])
+        n_outside = min(_count_outside_strip(places[alike], places[all_inside]) for places in (rows, columns))
         n_common[number] *= n_outside >= MIN_OUTSIDE_STRIP * n_common[number]
     return n_common
 

@@ -1,6 +1,7 @@
 """Points and their codes name the pairs worth registering: of one place, in any turn, and few others."""
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ from scipy.ndimage import gaussian_filter
 
 from sem_search.micrographs.overlaps import candidates
 from sem_search.micrographs.overlaps.candidates import Candidate, find_candidates
-from sem_search.micrographs.overlaps.points import POINT, Points, find_points, unpack_codes
-from sem_search.micrographs.overlaps.registration import build_plane, build_scene
-from sem_search.micrographs.overlaps.turns import invert_turn, turn_picture
+from sem_search.micrographs.overlaps.points import POINT, Codes, Points, find_points, unpack_codes
+from sem_search.micrographs.overlaps.registration import STRIP_SHARE, build_plane, build_scene
+from sem_search.micrographs.overlaps.turns import invert_turn, relate_turns, turn_picture, turn_places
 from sem_search.progress import ProgressMeter
 
 HEIGHT, WIDTH = 150, 200
@@ -100,11 +101,11 @@ def test_a_data_bar_makes_no_candidates(axis: int) -> None:
     assert len(found) <= 3, "of 66 pairs"
 
 
-def test_parts_of_a_series_stay_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("n_of_each", [7, candidates.MAX_NEIGHBOURS + 2])
+def test_parts_of_a_series_stay_joined(monkeypatch: pytest.MonkeyPatch, n_of_each: int) -> None:
     """Two fields with a third in common: all partners that a picture may have are others of its own field."""
     monkeypatch.setattr(candidates, "MAX_PARTNERS", 2)
     ground = make_ground(9, HEIGHT, WIDTH + 120)
-    n_of_each = 7
     fields = [ground[:, :WIDTH]] * n_of_each + [ground[:, 120:]] * n_of_each
     found = find(*(take(field, seed) for seed, field in enumerate(fields)))
     joining = [one for one in found if one.first < n_of_each <= one.second]
@@ -144,6 +145,66 @@ def test_the_centres_of_cells_are_the_directions_in_which_codes_lie() -> None:
     cosines = centres @ directions.T / np.outer(*(np.linalg.norm(some, axis=1) for some in (centres, directions)))
     assert (np.diag(cosines) > 0.99).all()
     np.testing.assert_allclose(np.sqrt((centres**2).mean(axis=1)), candidates.CENTRE_LEVELS, rtol=0.05)
+
+
+def test_points_in_common_are_those_that_a_look_at_every_pair_of_points_finds() -> None:
+    rng = np.random.default_rng(5)
+    shapes = [(60, 84), (52, 90), (84, 60)]
+    kinds = rng.integers(0, 256, (3, 32), dtype=np.uint8)
+    points = [_scatter_points(shape, kinds=kinds, rng=rng) for shape in shapes]
+    points[2] = points[2][points[2]["row"] < 14]  # all in one strip
+    table = candidates._build_table(points, shapes)
+    second, turn, down, right = rng.integers((0, 0, -30, -30), (3, 8, 31, 31), (400, 4)).T
+    near = candidates._map_points(0, table=table)
+    found = candidates._count_common(0, np.stack((second, turn, down, right)), near=near, table=table).tolist()
+    assert found == [
+        _count_common_in_all(
+            points[0], points[other], shapes=(shapes[0], shapes[other]), turn=how, shift=(rows, columns)
+        )
+        for other, how, rows, columns in zip(*np.stack((second, turn, down, right)).tolist(), strict=True)
+    ]
+    assert sum(map(bool, found)) > 50
+
+
+def _scatter_points(shape: tuple[int, int], *, kinds: Codes, rng: np.random.Generator) -> Points:
+    """Return points at least 5 px from each other, some in two turns, row by row."""
+    places = [
+        (row, column + int(rng.integers(2)), rng.choice(8, int(rng.integers(1, 3)), replace=False))
+        for row in range(1, shape[0], 6)
+        for column in range(0, shape[1] - 1, 6)
+    ]
+    each = [(row, column, turn) for row, column, turns in places for turn in turns.tolist()]
+    points = np.zeros(len(each), dtype=POINT)
+    points["row"], points["column"], points["turn"] = np.array(each).T
+    points["code"] = kinds[rng.integers(0, len(kinds), len(each))]
+    return points
+
+
+def _count_common_in_all(first: Points, second: Points, *, shapes: Any, turn: int, shift: tuple[int, int]) -> int:
+    """Return what `_count_common` counts, from a table of all points of the one and of the other."""
+    (height, width), other_shape = shapes
+    heights, widths = (np.int32(side) for side in other_shape)
+    own_rows, own_columns, own_turns = (first[name].astype(np.int32) for name in ("row", "column", "turn"))
+    rows, columns = turn_places(
+        second["row"].astype(np.int32), second["column"].astype(np.int32), heights=heights, widths=widths, turns=turn
+    )
+    rows, columns = rows + shift[0], columns + shift[1]
+    is_inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    is_common = (
+        (np.abs(own_rows[:, None] - rows) <= candidates.GUIDED_PX)
+        & (np.abs(own_columns[:, None] - columns) <= candidates.GUIDED_PX)
+        & (relate_turns(own_turns.astype(np.uint8)[:, None], second["turn"]) == turn)
+        & (unpack_codes(first["code"]) @ unpack_codes(second["code"]).T >= candidates.MIN_GUIDED_LIKENESS)
+    ).any(axis=0) & is_inside
+    n_common = int(is_common.sum())
+    if n_common < max(candidates.MIN_COMMON, candidates.MIN_COMMON_SHARE * is_inside.sum()):
+        return 0
+    for places in (rows, columns):
+        strip, ours = STRIP_SHARE * np.ptp(places[is_inside]), places[is_common]
+        n_in_strip = max(int(((ours >= low) & (ours <= low + strip)).sum()) for low in ours)
+        if n_common - n_in_strip < candidates.MIN_OUTSIDE_STRIP * n_common:
+            return 0
+    return n_common
 
 
 def test_more_centres_than_different_codes_are_no_fault() -> None:
