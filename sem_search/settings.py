@@ -295,6 +295,13 @@ def write_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+PLAIN_WORDS: Mapping[str, str] = {
+    "Input should be greater than or equal to": "it must be at least",
+    "Input should be less than or equal to": "it must be at most",
+    "Input should be": "it must be",
+}
+"""What pydantic says -> what we say."""
+
 INCOMPARABLE = (
     "backbone",
     "tile_px",
@@ -382,9 +389,8 @@ def _find_contradictions(settings: SearchSettings) -> list[str]:
         ),
         f"allow_errors={write_list(settings.allow_errors)}: {write_list(unknown)} cannot be allowed; "
         f"what can is {write_list(ALLOWABLE_ERRORS)}": bool(unknown),
-        f"backbone={settings.backbone!r} is not known; choose one of: {', '.join(BACKBONE_NAMES)}": (
-            settings.backbone not in BACKBONE_NAMES
-        ),
+        f"backbone={settings.backbone!r} is not known; choose one of: "
+        f"{', '.join(name for name in BACKBONE_NAMES if name != TINY)}": (settings.backbone not in BACKBONE_NAMES),
         f"learning_rates={rates}: every learning rate must be above 0 and at most 10": any(
             not 0 < rate <= 10 for rate in settings.learning_rates
         ),
@@ -445,6 +451,8 @@ def _describe(error: ValidationError) -> str:
     for finding in error.errors():
         name = str(finding["loc"][0]) if finding["loc"] else ""
         text = finding["msg"].removeprefix("Value error, ")
+        for library_words, words in PLAIN_WORDS.items():
+            text = text.replace(library_words, words)
         if finding["type"] == "too_short":  # also said of a list all of whose values are wrong
             if name not in in_lists:
                 sentences.append(f"{name}: give at least one value")

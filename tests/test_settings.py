@@ -167,7 +167,7 @@ def test_registered_model_is_named_after_the_backbone() -> None:
     [
         ({"data": ""}, "data='' names nothing: give a folder"),
         ({"data": "  "}, "data='  ' names nothing"),
-        ({"overlaps": "join"}, "overlaps='join': Input should be 'group', 'report' or 'ignore'"),
+        ({"overlaps": "join"}, "overlaps='join': it must be 'group', 'report' or 'ignore'"),
         ({"allow_errors": "label_conflict,no_such"}, "no_such cannot be allowed; what can is label_conflict"),
         ({"allow_errors": "class_too_small"}, "class_too_small cannot be allowed"),
         (
@@ -186,14 +186,13 @@ def test_what_cannot_be_meant_is_refused(given: dict[str, str], words: str) -> N
     [
         (
             {"learning_rates": "0.1;0.01"},
-            "learning_rates='0.1;0.01': Input should be a valid number, unable to parse string as a number, and "
+            "learning_rates='0.1;0.01': it must be a valid number, unable to parse string as a number, and "
             "several are separated by commas.",
         ),
         ({"batch_sizes": ","}, "batch_sizes: give at least one value."),
         (
             {"heads": "linear,lineal"},
-            "heads='lineal': Input should be 'linear', 'finetune' or 'linear_init', and several are separated by "
-            "commas.",
+            "heads='lineal': it must be 'linear', 'finetune' or 'linear_init', and several are separated by commas.",
         ),
     ],
 )

@@ -48,7 +48,7 @@ def test_a_command_that_fails_says_why_in_whole(jobs: Jobs) -> None:
     assert wait(jobs, "search", "done", "failed") == "failed"
     view = jobs.view("search")
     assert view is not None
-    assert view.line == "folds='2': Input should be greater than or equal to 3."
+    assert view.line == "folds='2': it must be at least 3."
 
 
 def test_one_of_a_kind_runs_at_a_time_and_can_be_stopped(jobs: Jobs, tmp_path: Path) -> None:

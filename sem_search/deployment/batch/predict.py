@@ -25,7 +25,7 @@ from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc import load_model as load_pyfunc
 
 from sem_search.deployment.batch.resume import PredictionJournal
-from sem_search.deployment.batch.table import Prediction, choose_format, write_predictions
+from sem_search.deployment.batch.table import Prediction, WrittenTable, choose_format, write_predictions
 from sem_search.deployment.monitoring.journal import AnswerJournal, check_registered, describe_answer
 from sem_search.deployment.pyfunc.requests import DEFAULT_COVERAGE, IMAGE_COLUMN
 from sem_search.deployment.registry import complete_model_uri, read_headline, resolve_model_uri
@@ -37,7 +37,7 @@ from sem_search.terminal import show_line, show_surrogates
 from sem_search.tracking.entries.types import Tags
 from sem_search.tracking.mlflow.links import format_links, link_run
 from sem_search.tracking.mlflow.own_runs import log_to_own_run
-from sem_search.words import name_some
+from sem_search.words import count, name_some
 
 EXIT_UNREADABLE = 2
 """The exit code of a command whose input was wrong; every readable image was answered all the same."""
@@ -106,11 +106,11 @@ def predict_images(
     predictions = iter_predictions(found, model=model, question=question, journal=done, answers=answers)
     shown = iter_measured(predictions, label="Classified", total=len(found), unit="images", is_shown=output is not None)
     with _explain_resume(done, output=output):
-        failed, n_unknown = write_predictions(shown, class_names=class_names, output=output, output_format=chosen)
+        written = write_predictions(shown, class_names=class_names, output=output, output_format=chosen)
     done.remove()
-    _summarise(failed, n_images=len(found), n_unknown=n_unknown, model_uri=exact_uri, headline=headline)
+    _summarise(written, n_images=len(found), model_uri=exact_uri, headline=headline)
     _log_predictions(output, images=images, model_uri=exact_uri)
-    return EXIT_UNREADABLE if failed else 0
+    return EXIT_UNREADABLE if written.failed else 0
 
 
 def _open_answers(journal: str, *, model_uri: str) -> AnswerJournal:
@@ -353,17 +353,19 @@ def _log_predictions(output: Path | None, *, images: Sequence[Path], model_uri: 
         print(format_links({"predictions": link_run(run_id, artifact=output.name)}), file=sys.stderr)
 
 
-def _summarise(
-    failed: Sequence[Prediction], *, n_images: int, n_unknown: int, model_uri: str, headline: str | None
-) -> None:
+def _summarise(written: WrittenTable, *, n_images: int, model_uri: str, headline: str | None) -> None:
     """Print how many images were answered and by which version, and name the first ones that were not."""
+    failed = written.failed
     n_classified = n_images - len(failed)
     print(f"{n_classified} of {n_images} images classified by {model_uri}.", file=sys.stderr)
     if headline is not None:
         print(f"  How good it is, measured in its study: {headline}.", file=sys.stderr)
-    if n_unknown:
+    if written.n_training:
+        learnt = count(written.n_training, "image")
+        print(f"  The model learnt from {learnt} of these: a right answer there proves nothing.", file=sys.stderr)
+    if written.n_unknown:
         print(
-            f"  {n_unknown} of them are unknown: unlike all training images of this version. If they should be "
+            f"  {written.n_unknown} of them are unknown: unlike all training images of this version. If they should be "
             "known, is it the right model?",
             file=sys.stderr,
         )

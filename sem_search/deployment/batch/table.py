@@ -120,9 +120,20 @@ def choose_format(given: str | None, *, output: Path | None) -> TableFormat:
     return chosen
 
 
+@dataclass(frozen=True, kw_only=True)
+class WrittenTable:
+    """What a table of predictions holds."""
+
+    failed: tuple[Prediction, ...]
+    """Those without an answer."""
+    n_unknown: int
+    n_training: int
+    """Images that the model learnt from."""
+
+
 def write_predictions(
     predictions: Iterable[Prediction], *, class_names: Sequence[str], output: Path | None, output_format: TableFormat
-) -> tuple[tuple[Prediction, ...], int]:
+) -> WrittenTable:
     """Write predictions as they come.
 
     Args:
@@ -130,33 +141,31 @@ def write_predictions(
         class_names: The model's classes.
         output: A file, there in full or not at all; None is standard output.
         output_format: csv has columns as CSV_COLUMNS says; json is a list of records; parquet and xlsx need a file.
-
-    Returns:
-        The predictions without an answer, and how many images are unknown.
     """
     failed: list[Prediction] = []
-    unknown: list[str] = []
+    n_unknown = n_training = 0
 
     def note() -> Iterator[Prediction]:
         """Yield the predictions as they come."""
+        nonlocal n_unknown, n_training
         for prediction in predictions:
             if prediction.error is not None:
                 failed.append(prediction)
-            if prediction.label == UNKNOWN:
-                unknown.append(prediction.image)
+            n_unknown += prediction.label == UNKNOWN
+            n_training += bool(prediction.is_training_image)
             yield prediction
 
     if output_format in BINARY_FORMATS and output is not None:
         write = _write_parquet if output_format == "parquet" else _write_xlsx
         with _replace_when_whole(output) as path:
             write(note(), class_names=class_names, path=path)
-        return tuple(failed), len(unknown)
+        return WrittenTable(failed=tuple(failed), n_unknown=n_unknown, n_training=n_training)
     with _open(output, encoding=CSV_ENCODING if output_format == "csv" else "utf-8") as file:
         if output_format == "csv":
             _write_csv(note(), class_names=class_names, file=file)
         else:
             _write_json(note(), file=file)
-    return tuple(failed), len(unknown)
+    return WrittenTable(failed=tuple(failed), n_unknown=n_unknown, n_training=n_training)
 
 
 def _write_csv(predictions: Iterable[Prediction], *, class_names: Sequence[str], file: "TextIO | _Terminal") -> None:

@@ -24,6 +24,7 @@ from sem_search.deployment.registry.versions import (
     TAG_PIXEL_SIZE,
     read_headline,
     resolve_model_uri,
+    write_verdict,
 )
 from sem_search.deployment.registry.views import list_models, list_moves, list_versions, show_version
 
@@ -49,4 +50,5 @@ __all__ = [
     "roll_back",
     "show_version",
     "verify_version",
+    "write_verdict",
 ]

@@ -26,6 +26,9 @@ TAG_DECISION = "sem_search.decision"
 TAG_HEADLINE = "sem_search.headline"
 """How many unseen images were correctly classified, for people."""
 
+TAG_VERDICT = "sem_search.verdict"
+"""Which classes the version can be used for, or that it cannot be judged, for people."""
+
 TAG_AT_CHANCE = "sem_search.at_chance"
 """The score of a version that is not shown to be better than chance, in words; others have no such tag."""
 TAG_SCORE = "sem_search.score"
@@ -159,7 +162,7 @@ def list_model_versions(name: str) -> dict[str, ModelVersion]:
 
 
 def read_headline(model_uri: str) -> str | None:
-    """Return how many unseen images a registered version classified correctly, as a sentence; None where none says it.
+    """Return what is known of a registered version, as sentences without the last full stop; None where none says it.
 
     Raises:
         ModelNotFoundError: There is no such version.
@@ -168,7 +171,18 @@ def read_headline(model_uri: str) -> str | None:
     if address is None:
         return None
     name, number = address
-    return find_version(open_client(), name=name, version=number).tags.get(TAG_HEADLINE)
+    return join_headline(find_version(open_client(), name=name, version=number))
+
+
+def join_headline(version: ModelVersion) -> str | None:
+    """Return how many unseen images a version classified correctly and what follows, without the last full stop."""
+    said = [version.tags[tag].removesuffix(".") for tag in (TAG_HEADLINE, TAG_VERDICT) if tag in version.tags]
+    return ". ".join(said) or None
+
+
+def write_verdict(name: str, version: str, *, verdict: str) -> None:
+    """State what follows from a version's scores, as sentences."""
+    open_client().set_model_version_tag(name, version, TAG_VERDICT, verdict)
 
 
 def read_scores(version: ModelVersion) -> dict[str, float]:

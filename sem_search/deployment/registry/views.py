@@ -28,9 +28,9 @@ from sem_search.deployment.registry.verification import Verification
 from sem_search.deployment.registry.versions import (
     CHAMPION,
     TAG_DECISION,
-    TAG_HEADLINE,
     TAG_STUDY,
     find_version,
+    join_headline,
     list_model_versions,
     open_client,
     read_scores,
@@ -165,7 +165,7 @@ def describe_version(version: ModelVersion) -> str:
         card = _read_card(version)
     except StoreError as error:
         return str(error)
-    headline = version.tags.get(TAG_HEADLINE)
+    headline = join_headline(version)
     lead = f"**{headline}.**\n\n" if headline else ""
     if card is None:
         return lead + NO_CARD
@@ -179,7 +179,7 @@ def describe_model(model: RegisteredModel, *, champion: ModelVersion | None) -> 
     if champion is not None:
         page = link_version_within(model.name, str(champion.version))
         facts = [
-            champion.tags.get(TAG_HEADLINE),
+            join_headline(champion),
             champion.tags.get(TAG_STUDY, "") and f"study {champion.tags[TAG_STUDY]}",
         ]
         text = (

@@ -1,6 +1,6 @@
-"""The descriptions that MLflow's pages show of a study's run and of its winner's: the verdict first, then links."""
+"""The verdict on a study, where it is looked for: in the descriptions of its run and its winner's, and at the model."""
 
-from sem_search.deployment.registry import RegisteredVersion
+from sem_search.deployment.registry import RegisteredVersion, write_verdict
 from sem_search.records import StudyOutcome
 from sem_search.tracking.mlflow.links import link_run_within, link_version_within
 from sem_search.tracking.mlflow.own_runs import describe_run, escape_markdown
@@ -8,7 +8,8 @@ from sem_search.tracking.report.verdict import Verdict
 
 
 def describe_study_runs(outcome: StudyOutcome, *, verdict: Verdict, registered: RegisteredVersion, run_id: str) -> None:
-    """Write the descriptions of a study's run and of its winner's; `registered` is the version that it became."""
+    """Write the descriptions of a study's run and of its winner's, and the verdict on the version that it became."""
+    write_verdict(registered.name, registered.version, verdict=verdict.sentence)
     winner, version = outcome.winner, f"{escape_markdown(registered.name)}, version {registered.version}"
     found = f"**{escape_markdown(verdict.headline)}.** {escape_markdown(verdict.sentence)}"
     if verdict.fine_tuning is not None:

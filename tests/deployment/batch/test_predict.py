@@ -15,7 +15,7 @@ from PIL import Image
 
 from sem_search.deployment.batch import predict as predicting
 from sem_search.deployment.batch.predict import FoundImage, find_images, load_model, predict_images
-from sem_search.deployment.batch.table import CSV_COLUMNS
+from sem_search.deployment.batch.table import CSV_COLUMNS, WrittenTable
 from sem_search.deployment.package.writing import LoggedClassifier
 from sem_search.deployment.pyfunc import requests as image_requests
 from sem_search.errors import DataError, ModelNotFoundError, SettingsError, StoreError
@@ -90,6 +90,18 @@ def test_one_line_per_image_and_exit_code_2(
     assert f"3 of 5 images classified by {logged.model_uri}." in told
     assert "measured in its study" not in told, "a model that is not registered has no such sentence"
     assert "torn.png: " in told
+
+
+def test_the_last_lines_say_what_an_answer_is_worth(capsys: pytest.CaptureFixture[str]) -> None:
+    written = WrittenTable(failed=(), n_unknown=1, n_training=2)
+    headline = "21 of 21 unseen images correctly classified: 100 %. Cannot be judged: the light (1.1)"
+    predicting._summarise(written, n_images=4, model_uri="models:/m/1", headline=headline)
+    told = capsys.readouterr().err
+    assert told.startswith(
+        f"4 of 4 images classified by models:/m/1.\n  How good it is, measured in its study: {headline}.\n"
+    )
+    assert "  The model learnt from 2 images of these: " in told
+    assert "  1 of them are unknown: " in told
 
 
 def test_all_readable_is_exit_code_0_and_json(

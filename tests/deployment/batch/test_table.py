@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from sem_search.deployment.batch.table import CSV_COLUMNS, Prediction, choose_format, write_predictions
+from sem_search.deployment.batch.table import CSV_COLUMNS, Prediction, WrittenTable, choose_format, write_predictions
 from sem_search.errors import SettingsError
 
 GOOD = Prediction(
@@ -54,7 +54,7 @@ def test_csv_columns_are_as_promised(tmp_path: Path) -> None:
     written = write_predictions(
         [GOOD, STRANGER, BAD], class_names=CLASSES, output=tmp_path / "p.csv", output_format="csv"
     )
-    assert written == ((BAD,), 1)
+    assert written == WrittenTable(failed=(BAD,), n_unknown=1, n_training=0)
     assert (tmp_path / "p.csv").read_bytes().startswith(codecs.BOM_UTF8), "Excel asks for it"
     assert (tmp_path / "p.csv").read_text(encoding="utf-8-sig") == (
         "image,label,is_known,nearest,probability,prediction_set,coverage,novelty,novelty_threshold,"
@@ -66,6 +66,14 @@ def test_csv_columns_are_as_promised(tmp_path: Path) -> None:
     )
     with (tmp_path / "p.csv").open(encoding="utf-8-sig") as file:
         assert next(csv.reader(file))[: len(CSV_COLUMNS)] == list(CSV_COLUMNS)
+
+
+def test_images_that_the_model_learnt_from_are_counted(tmp_path: Path) -> None:
+    learnt = replace(GOOD, is_training_image=True)
+    written = write_predictions(
+        [learnt, GOOD, learnt], class_names=CLASSES, output=tmp_path / "p.csv", output_format="csv"
+    )
+    assert written.n_training == 2
 
 
 def test_lists_in_a_csv_can_be_taken_apart_whatever_the_classes_are_called(tmp_path: Path) -> None:
@@ -100,8 +108,10 @@ def test_json_holds_the_same_in_full_precision(tmp_path: Path) -> None:
 
 
 def test_parquet_holds_the_same_with_types(tmp_path: Path) -> None:
-    failed = write_predictions([GOOD, BAD], class_names=CLASSES, output=tmp_path / "p.parquet", output_format="parquet")
-    assert failed == ((BAD,), 0)
+    written = write_predictions(
+        [GOOD, BAD], class_names=CLASSES, output=tmp_path / "p.parquet", output_format="parquet"
+    )
+    assert (written.failed, written.n_unknown) == ((BAD,), 0)
     table = pq.read_table(tmp_path / "p.parquet")
     assert table.column_names == [*CSV_COLUMNS, "p_lactose", "p_starch"]
     good, bad = table.to_pylist()
@@ -118,10 +128,10 @@ def test_parquet_holds_the_same_with_types(tmp_path: Path) -> None:
 def test_excel_holds_numbers_and_no_formula(tmp_path: Path) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     hostile = replace(HOSTILE, image="\x1b[2J.tif")
-    failed = write_predictions(
+    written = write_predictions(
         [GOOD, BAD, HOSTILE, hostile], class_names=CLASSES, output=tmp_path / "p.xlsx", output_format="xlsx"
     )
-    assert failed == ((BAD, HOSTILE, hostile), 0)
+    assert written.failed == (BAD, HOSTILE, hostile)
     sheet = openpyxl.load_workbook(tmp_path / "p.xlsx").active
     header, good, bad, formula, control = sheet.iter_rows(values_only=True)
     assert header == (*CSV_COLUMNS, "p_lactose", "p_starch")

@@ -17,6 +17,7 @@ from sem_search.deployment.registry import (
     roll_back,
     show_version,
     verify_version,
+    write_verdict,
 )
 from sem_search.deployment.registry.versions import (
     describe_store,
@@ -118,6 +119,8 @@ def test_the_headline_of_a_version_is_read_and_others_have_none(two: Any, tmp_pa
     assert read_headline(f"models:/{MODEL}/1") is None
     two.client.set_model_version_tag(MODEL, "1", "sem_search.headline", "44 of 50 unseen images")
     assert read_headline(f"models:/{MODEL}/1") == "44 of 50 unseen images"
+    write_verdict(MODEL, "1", verdict="Usable for a; not for b.")
+    assert read_headline(f"models:/{MODEL}/1") == "44 of 50 unseen images. Usable for a; not for b"
     assert read_headline(str(tmp_path)) is None, "a model's folder is in no registry"
 
 
