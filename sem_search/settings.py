@@ -21,7 +21,7 @@ from sem_search.heads import Head
 from sem_search.micrographs.inspection.finding import ALLOWABLE_ERRORS
 from sem_search.micrographs.reading.options import COMMON, PixelSize
 from sem_search.secrets import mask_url
-from sem_search.transfer.names import BACKBONE_NAMES, TINY
+from sem_search.transfer.names import BACKBONE_NAMES, OFFERED_BACKBONES
 from sem_search.words import read_list, write_list
 
 CLUSTER_ADDRESS = re.compile(r"(tcp|tls|ws|wss)://[^\s/@]+:\d+")
@@ -110,9 +110,7 @@ class SearchSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     data: str = Field(DEMO, description="Folder with one sub-folder per class, a CSV, or demo.")
-    backbone: str = Field(
-        "vgg16", description=f"Network to transfer from: {', '.join(name for name in BACKBONE_NAMES if name != TINY)}."
-    )
+    backbone: str = Field("vgg16", description=f"Network to transfer from: {', '.join(OFFERED_BACKBONES)}.")
     preset: Literal["standard", "paper", "quick"] = Field(
         "standard",
         description="standard; paper: the paper's protocol in full; quick: a first look (quick for data=demo).",
@@ -389,8 +387,9 @@ def _find_contradictions(settings: SearchSettings) -> list[str]:
         ),
         f"allow_errors={write_list(settings.allow_errors)}: {write_list(unknown)} cannot be allowed; "
         f"what can is {write_list(ALLOWABLE_ERRORS)}": bool(unknown),
-        f"backbone={settings.backbone!r} is not known; choose one of: "
-        f"{', '.join(name for name in BACKBONE_NAMES if name != TINY)}": (settings.backbone not in BACKBONE_NAMES),
+        f"backbone={settings.backbone!r} is not known; choose one of: {', '.join(OFFERED_BACKBONES)}": (
+            settings.backbone not in BACKBONE_NAMES
+        ),
         f"learning_rates={rates}: every learning rate must be above 0 and at most 10": any(
             not 0 < rate <= 10 for rate in settings.learning_rates
         ),

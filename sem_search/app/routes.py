@@ -35,7 +35,7 @@ from sem_search.errors import DataError, RefusedRequestError
 from sem_search.micrographs.demo import DEMO_SIZES
 from sem_search.search.prepare.data import DEMO_SIZE
 from sem_search.settings import PRESETS, SearchSettings
-from sem_search.transfer.names import BACKBONE_NAMES, TINY
+from sem_search.transfer.names import OFFERED_BACKBONES
 
 HTML_TYPE, JPEG_TYPE, CSV_TYPE, ZIP_TYPE = "text/html; charset=utf-8", "image/jpeg", "text/csv", "application/zip"
 
@@ -114,7 +114,7 @@ async def _describe_start(app: App, request: Request) -> Response:
             "may_change": app.access.may_change(request),
             "roots": [str(root) for root in _list_roots(app.folders)],
             "folder": str(Path.cwd()),
-            "backbones": [name for name in BACKBONE_NAMES if name != TINY],
+            "backbones": list(OFFERED_BACKBONES),
             "presets": list(PRESETS),
             "descriptions": {name: field.description for name, field in fields.items()},
         }

@@ -14,6 +14,9 @@ BACKBONE_NAMES = (
 )
 """All backbones that `get_backbone` knows."""
 
+OFFERED_BACKBONES = tuple(name for name in BACKBONE_NAMES if name != TINY)
+"""Those that users are told of."""
+
 AUTO_WEIGHTS = "auto"
 """ImageNet weights where they can be had at once, else particle weights, else random ones; a warning names which."""
 

@@ -14,7 +14,7 @@ from sem_search.transfer.cut import CutNetwork, build_head, cut_network
 from sem_search.transfer.engine import OnnxFunction
 from sem_search.transfer.features import embed_stored_features
 from sem_search.transfer.gradcam import compute_heat_maps
-from sem_search.transfer.names import BACKBONE_NAMES, TINY
+from sem_search.transfer.names import OFFERED_BACKBONES, TINY
 from sem_search.transfer.served_graphs import convert_network
 from sem_search.transfer.trunk import Computation, set_computation
 from tests.transfer.test_engine import check_close
@@ -57,7 +57,7 @@ def test_a_network_answers_and_explains_as_keras_does() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in BACKBONE_NAMES if name != TINY])
+@pytest.mark.parametrize("name", OFFERED_BACKBONES)
 def test_every_backbone_answers_and_explains_as_keras_does(name: str) -> None:
     """In a process of its own: to convert a network takes up to 7 GB, which this one would keep."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:

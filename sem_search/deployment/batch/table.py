@@ -159,12 +159,12 @@ def write_predictions(
         write = _write_parquet if output_format == "parquet" else _write_xlsx
         with _replace_when_whole(output) as path:
             write(note(), class_names=class_names, path=path)
-        return WrittenTable(failed=tuple(failed), n_unknown=n_unknown, n_training=n_training)
-    with _open(output, encoding=CSV_ENCODING if output_format == "csv" else "utf-8") as file:
-        if output_format == "csv":
-            _write_csv(note(), class_names=class_names, file=file)
-        else:
-            _write_json(note(), file=file)
+    else:
+        with _open(output, encoding=CSV_ENCODING if output_format == "csv" else "utf-8") as file:
+            if output_format == "csv":
+                _write_csv(note(), class_names=class_names, file=file)
+            else:
+                _write_json(note(), file=file)
     return WrittenTable(failed=tuple(failed), n_unknown=n_unknown, n_training=n_training)
 
 
